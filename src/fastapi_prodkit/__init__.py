@@ -1,0 +1,48 @@
+"""The parts of a FastAPI service that decide whether it survives production.
+
+Names are imported when they are first used: `import fastapi_prodkit` loads no third-party module.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .backends.memory import MemoryBackend as MemoryBackend
+    from .backends.redis import RedisBackend as RedisBackend
+    from .errors import ConfigurationError as ConfigurationError
+    from .errors import MissingExtraError as MissingExtraError
+    from .errors import ProblemError as ProblemError
+    from .errors import ProdkitError as ProdkitError
+    from .errors import UnavailableError as UnavailableError
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "backends": ("MemoryBackend",),
+    "backends.redis": ("RedisBackend",),
+    "errors": (
+        "ConfigurationError",
+        "MissingExtraError",
+        "ProblemError",
+        "ProdkitError",
+        "UnavailableError",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,130 @@
+"""What FastAPI keeps private, read here and nowhere else.
+
+Since FastAPI 0.137 `include_router(prefix=)` is lazy and `scope["route"].path` lacks the prefix; the truth is
+in the "effective route context" of the scope, which is private, plus the prefixes of the mounts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import RouteContext, iter_route_contexts
+from starlette.routing import Host, Mount, compile_path
+from starlette.types import Scope
+
+__all__ = ["Route", "RouteTable", "check_routes", "dependants", "iter_routes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An endpoint as a client reaches it: its whole path template, mounts and prefixes included."""
+
+    path: str
+    mount: str
+    methods: frozenset[str]
+    endpoint: Callable[..., Any]
+    dependant: Dependant | None
+    context: RouteContext
+
+    @property
+    def is_websocket(self) -> bool:
+        return not self.methods
+
+
+def iter_routes(routes: Any, mount: str = "") -> Iterator[Route]:
+    """Every endpoint below `routes` (an `app.routes`), those of mounted apps too."""
+    for context in iter_route_contexts(routes):
+        route = context._effective_route
+        if isinstance(route, Mount | Host):
+            prefix = mount + (route.path if isinstance(route, Mount) else "")
+            yield from iter_routes(route.routes or [], prefix)
+        elif context.endpoint is not None and context.path_format is not None:
+            yield Route(
+                path=mount + context.path_format,
+                mount=mount,
+                methods=frozenset(context.methods or ()),
+                endpoint=context.endpoint,
+                dependant=getattr(context, "dependant", None),
+                context=context,
+            )
+
+
+def dependants(dependant: Dependant) -> Iterator[Dependant]:
+    """The dependant of a route and, depth first, those of all its dependencies."""
+    yield dependant
+    for child in dependant.dependencies:
+        yield from dependants(child)
+
+
+def check_routes(app: Any) -> None:
+    """Let every endpoint and dependency that has a `__prodkit_check__(app, route)` object to its route.
+
+    It is called when the app starts, by whatever of this package is installed.
+
+    :raises ConfigurationError: what they raise.
+    """
+    for route in iter_routes(app.routes):
+        calls = [route.endpoint]
+        if route.dependant is not None:
+            calls += [each.call for each in dependants(route.dependant) if each.call is not None]
+        for call in dict.fromkeys(calls):
+            check = getattr(call, "__prodkit_check__", None)
+            if check is not None:
+                check(app, route)
+
+
+class RouteTable:
+    """Finds the `Route` that served a scope, once the router has matched it.
+
+    Make one per app, with the app that stands outermost: a mounted app replaces `scope["app"]`.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._known: dict[int, list[tuple[re.Pattern[str], Route]]] = {}
+        self._foreign: dict[int, Any] = {}
+
+    def find(self, scope: Scope) -> Route | None:
+        """The matched route, or `None` where nothing matched or the match is no endpoint."""
+        key = (
+            scope.get("fastapi", {}).get("effective_route_context")
+            or scope.get("route")
+            or scope.get("endpoint")
+        )
+        candidates = self._known.get(id(key)) or self._learn(key)
+        if len(candidates) == 1:
+            return candidates[0][1]
+        mounted = scope.get("root_path", "").removeprefix(scope.get("app_root_path", ""))
+        return next((route for regex, route in candidates if regex.fullmatch(mounted)), None)
+
+    def template(self, scope: Scope) -> str | None:
+        """The path template of the matched route, such as `/shops/{shop}/items/{item_id}`."""
+        route = self.find(scope)
+        return route.path if route is not None else None
+
+    def _learn(self, key: Any) -> list[tuple[re.Pattern[str], Route]]:
+        """Read the routes again for a key not met before: an app may gain routes after start-up."""
+        if key is None or id(key) in self._foreign:
+            return []
+        self._known = {}
+        for route in iter_routes(self._app.routes):
+            regex = compile_path(route.mount)[0]
+            for identity in _identities(route.context):
+                self._known.setdefault(id(identity), []).append((regex, route))
+        found = self._known.get(id(key), [])
+        if not found:
+            self._foreign[id(key)] = key  # kept alive, so that its id stays its own
+        return found
+
+
+def _identities(context: RouteContext) -> list[Any]:
+    """The objects by which a scope may name this route."""
+    inner = context._route_context
+    if inner is None:
+        route: Any = context.route
+        return [route] if hasattr(route, "dependant") else [route, context.endpoint]
+    return [inner] if inner.starlette_route is None else [inner, inner.starlette_route]

@@ -1,0 +1,54 @@
+"""A Redis-protocol server (Redis or Valkey, 7.0 or later): shared by every worker and machine."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from ...errors import ConfigurationError, MissingExtraError
+
+try:
+    import redis.asyncio  # noqa: F401 -- the consent to the dependency, checked once
+except ModuleNotFoundError as error:
+    if error.name != "redis":
+        raise
+    raise MissingExtraError("redis", extra="redis") from error
+
+from .bus import RedisBus
+from .store import RedisStore
+from .url import connector, wire
+
+__all__ = ["RedisBackend", "RedisBus", "RedisStore"]
+
+
+class RedisBackend:
+    """The three ports on a Redis-protocol server, over two connections per process.
+
+    Nothing connects before it is entered, and a server that is away never stops an app from starting.
+
+    :param url: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://`.
+    :param prefix: goes before every key and channel, so that apps can share a server.
+    :param timeout: seconds that one exchange may take before the server counts as away.
+    :param max_pending: the most messages that a slow listener of the bus may be behind.
+    """
+
+    def __init__(
+        self, url: str, *, prefix: str = "prodkit:", timeout: float = 0.1, max_pending: int = 1024
+    ) -> None:
+        if not timeout > 0:
+            raise ConfigurationError(f"timeout={timeout!r} would fail every call: give seconds above 0")
+        if max_pending < 1:
+            raise ConfigurationError(f"max_pending={max_pending!r} delivers nothing: give it at least 1")
+        self._wire = wire(url, timeout=timeout)
+        self.store = RedisStore(self._wire, prefix=prefix)
+        self.bus = RedisBus(
+            self._wire, connector(url), prefix=prefix, max_pending=max_pending, timeout=timeout
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._wire.open()
+        await self.bus.open()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.bus.close()
+        await self._wire.close()

@@ -1,0 +1,62 @@
+"""Bytes with a lifetime, in a Redis-protocol server (7.0 or later)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from .scripts import Script
+from .url import Wire
+
+__all__ = ["RedisStore"]
+
+_RELEASE = Script(
+    """
+    if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+    return 0
+    """
+)
+
+
+class RedisStore:
+    """A `Store` on the server. Single keys only, so it works on a cluster too.
+
+    :param wire: carries the commands.
+    :param prefix: goes before every key.
+    """
+
+    def __init__(self, wire: Wire, *, prefix: str) -> None:
+        self._wire = wire
+        self._prefix = prefix
+
+    async def get(self, *keys: str) -> list[bytes | None]:
+        if len(keys) == 1:
+            return [await self._wire.call("GET", self._prefix + keys[0])]
+        return await self._each("GET", keys)
+
+    async def set(self, key: str, value: bytes, *, ttl: float) -> None:
+        if ttl > 0:
+            await self._wire.call("SET", self._prefix + key, value, "PX", _milliseconds(ttl))
+        else:
+            await self.delete(key)
+
+    async def add(self, key: str, value: bytes, *, ttl: float) -> bytes:
+        held: bytes | None = await self._wire.call(
+            "SET", self._prefix + key, value, "PX", _milliseconds(ttl), "NX", "GET"
+        )
+        return value if held is None else held
+
+    async def release(self, key: str, value: bytes) -> bool:
+        return bool(await _RELEASE.run(self._wire, [self._prefix + key], [value]))
+
+    async def delete(self, *keys: str) -> None:
+        await self._each("DEL", keys)
+
+    async def _each(self, command: str, keys: tuple[str, ...]) -> list[Any]:
+        """One command per key: the link sends them together, and a cluster may hold them apart."""
+        calls = (self._wire.call(command, self._prefix + key) for key in keys)
+        return await asyncio.gather(*calls)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

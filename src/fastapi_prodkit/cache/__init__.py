@@ -1,0 +1,1 @@
+"""The response and function cache."""

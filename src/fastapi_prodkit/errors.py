@@ -1,0 +1,88 @@
+"""The errors that this package raises for a developer to see.
+
+What a *client* sees is a problem document: see `ProblemError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+__all__ = [
+    "ConfigurationError",
+    "MissingExtraError",
+    "ProblemError",
+    "ProdkitError",
+    "UnavailableError",
+]
+
+
+class ProdkitError(Exception):
+    """The root of the errors that this package raises for developers."""
+
+
+class ConfigurationError(ProdkitError, ValueError):
+    """An argument or a wiring that cannot work.
+
+    Raised at construction or at start-up; the message names the thing and the mend.
+    """
+
+
+class MissingExtraError(ProdkitError, ImportError):
+    """An optional dependency is not installed; the message ends with the pip line that installs it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"{package} is not installed. Run: pip install 'fastapi-prodkit[{extra}]'", name=package
+        )
+
+
+class UnavailableError(ProdkitError):
+    """The place behind a port did not answer in time, or refused.
+
+    Components catch it and degrade: it never becomes a 5xx of ours.
+    """
+
+
+class ProblemError(HTTPException):
+    """An HTTP error with the members of an RFC 9457 problem document.
+
+    It is a plain `HTTPException` to FastAPI, which answers `{"detail": ...}`; with
+    `ProblemMiddleware` installed the client gets the whole document.
+
+    :param status: the HTTP status code.
+    :param detail: what happened, for this client and this request; never a secret.
+    :param type: a URI reference that identifies the kind of problem.
+    :param title: a short summary of the kind; defaults to the status phrase.
+    :param headers: header fields for the response, such as `Retry-After`.
+    :param members: extension members of the document.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str | None = None,
+        *,
+        type: str = "about:blank",
+        title: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(status, detail, dict(headers) if headers else None)
+        self.type = type
+        self.title = title if title is not None else HTTPStatus(status).phrase
+        self.members = members
+
+    def document(self) -> dict[str, Any]:
+        """The problem document, without `instance`."""
+        document: dict[str, Any] = {
+            "type": self.type,
+            "title": self.title,
+            "status": self.status_code,
+        }
+        if self.detail != self.title:
+            document["detail"] = self.detail
+        return {**document, **self.members}

@@ -1,0 +1,1 @@
+"""What an app opens when it starts and closes when it stops."""

@@ -1,0 +1,1 @@
+"""Responses that are produced while they are sent."""

@@ -1,0 +1,108 @@
+"""The wire to the server: coalescing, and what a caller sees when the server is away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from fastapi_prodkit import ConfigurationError, RedisBackend, UnavailableError
+from tests.servers import RedisServer
+
+
+async def _until_back(backend: RedisBackend) -> float:
+    started = time.monotonic()
+    while True:
+        try:
+            await backend.store.get("x")
+        except UnavailableError:
+            await asyncio.sleep(0.02)
+        else:
+            return time.monotonic() - started
+
+
+async def test_a_thousand_concurrent_calls_share_two_connections(redis_server: RedisServer) -> None:
+    redis_server.command("CONFIG", "RESETSTAT")
+    async with RedisBackend(redis_server.url, timeout=5) as backend:
+        await asyncio.gather(*(backend.store.set(f"k{i}", b"v", ttl=60) for i in range(1000)))
+        values = await asyncio.gather(*(backend.store.get(f"k{i}") for i in range(1000)))
+    assert values == [[b"v"]] * 1000
+    stats = redis_server.command("INFO", "stats")
+    received = int(stats.split("total_connections_received:")[1].split("\r")[0])
+    assert received <= 2 + 2  # ours, and the two of this test's own commands
+
+
+async def test_a_use_before_entering_names_the_mend() -> None:
+    backend = RedisBackend("redis://127.0.0.1:1")
+    with pytest.raises(ConfigurationError, match="Resources"):
+        await backend.store.get("x")
+
+
+async def test_a_server_that_is_absent_at_start_is_found_when_it_comes(fault_server: RedisServer) -> None:
+    fault_server.kill()
+    async with RedisBackend(fault_server.url) as backend:
+        with pytest.raises(UnavailableError):
+            await backend.store.get("x")
+        fault_server.start()
+        assert await _until_back(backend) < 2
+
+
+async def test_a_killed_server_fails_calls_at_once_and_is_found_again(fault_server: RedisServer) -> None:
+    async with RedisBackend(fault_server.url) as backend:
+        await backend.store.set("x", b"1", ttl=60)
+        fault_server.kill()
+        started = time.monotonic()
+        for _ in range(50):
+            with pytest.raises(UnavailableError):
+                await backend.store.get("x")
+        assert time.monotonic() - started < 1
+        fault_server.start()
+        assert await _until_back(backend) < 2
+
+
+async def test_a_hung_server_costs_its_timeout_once(fault_server: RedisServer) -> None:
+    async with RedisBackend(fault_server.url, timeout=0.1) as backend:
+        await backend.store.set("x", b"1", ttl=60)
+        fault_server.hang()
+        started = time.monotonic()
+        outcomes = await asyncio.gather(*(backend.store.get("x") for _ in range(100)), return_exceptions=True)
+        assert all(isinstance(each, UnavailableError) for each in outcomes)
+        for _ in range(100):
+            with pytest.raises(UnavailableError):
+                await backend.store.get("x")
+        assert time.monotonic() - started < 0.5
+        fault_server.resume()
+        assert await _until_back(backend) < 2
+        assert await backend.store.get("x") == [b"1"]
+
+
+async def test_a_stall_of_our_own_loop_is_not_held_against_the_server(redis_server: RedisServer) -> None:
+    async with RedisBackend(redis_server.url, timeout=0.1) as backend:
+        reading = asyncio.create_task(backend.store.get("x"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        time.sleep(0.4)
+        assert await reading == [None]
+
+
+async def test_a_cancelled_caller_does_not_disturb_the_others(redis_server: RedisServer) -> None:
+    async with RedisBackend(redis_server.url, timeout=5) as backend:
+        await backend.store.set("x", b"1", ttl=60)
+        tasks = [asyncio.create_task(backend.store.get("x")) for _ in range(20)]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel()
+        assert await asyncio.gather(*tasks[1::2]) == [[b"1"]] * 10
+
+
+async def test_one_backend_serves_one_event_loop_after_another(redis_url: str) -> None:
+    backend = RedisBackend(redis_url, timeout=5)
+
+    async def use() -> list[bytes | None]:
+        async with backend:
+            await backend.store.set("x", b"1", ttl=60)
+            return await backend.store.get("x")
+
+    for _ in range(2):
+        assert await asyncio.to_thread(asyncio.run, use()) == [b"1"]

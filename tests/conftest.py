@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from fastapi_prodkit import MemoryBackend, RedisBackend
+from fastapi_prodkit.typing import Backend
+
+from .servers import RedisServer, redis_binaries
+
+
+@pytest.fixture(scope="session")
+def redis_servers() -> Iterator[dict[str, RedisServer]]:
+    """Started when first asked for, one of each kind per test process."""
+    servers: dict[str, RedisServer] = {}
+    yield servers
+    for server in servers.values():
+        server.close()
+
+
+@pytest.fixture
+def redis_server(redis_servers: dict[str, RedisServer]) -> RedisServer:
+    """A shared, empty server. A test that kills or hangs one takes `fault_server`."""
+    return _emptied(redis_servers, "valkey")
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    return redis_server.url
+
+
+_OWN_URL = os.environ.get("PRODKIT_TEST_REDIS_URL")
+
+
+@pytest.fixture(params=[*redis_binaries(), *([_OWN_URL] if _OWN_URL else [])])
+def every_redis_url(request: pytest.FixtureRequest, redis_servers: dict[str, RedisServer]) -> str:
+    """Each kind of server that is here, and the one that PRODKIT_TEST_REDIS_URL names."""
+    url: str = request.param
+    return _emptied(redis_servers, url).url if url in redis_binaries() else url
+
+
+@pytest.fixture
+def fault_server() -> Iterator[RedisServer]:
+    """A server of this test alone, to be killed, hung and restarted."""
+    server = RedisServer().start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
+    """An open backend of each kind."""
+    opened: Backend
+    if request.param == "memory":
+        opened = MemoryBackend()
+    else:
+        opened = RedisBackend(request.getfixturevalue("redis_url"), timeout=2.0)
+    async with opened:
+        yield opened
+
+
+def _emptied(servers: dict[str, RedisServer], name: str) -> RedisServer:
+    if name not in servers:
+        servers[name] = RedisServer(redis_binaries()[name]).start()
+    servers[name].command("FLUSHALL")
+    servers[name].command("SCRIPT", "FLUSH")
+    return servers[name]
