@@ -1,0 +1,75 @@
+"""Every fence in the README and the docs is executed; every example is imported and stays small.
+
+The `python` fences of a page run in order and share one namespace, with `await` allowed at the top level
+and `REDIS_URL` naming a real server. A fence that only shows output or a shell has another language.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+COMPONENT_PAGES = sorted((ROOT / "docs" / "components").glob("*.md"))
+FENCE = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+HEADINGS = ["Construct", "Install", "Inject", "Override", "Close"]
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _fences(page: Path) -> list[tuple[int, str]]:
+    """The line of each python fence, and its code."""
+    text = page.read_text()
+    found = []
+    for match in FENCE.finditer(text):
+        indent, language, code = match.groups()
+        if language == "python":
+            lines = [line.removeprefix(indent) for line in code.splitlines()]
+            found.append((text.count("\n", 0, match.start()) + 2, "\n".join(lines)))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+async def test_every_fence_of_the_page_runs(
+    page: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    fences = _fences(page)
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {"__name__": "docs"}
+    for line, source in fences:
+        code = compile(
+            "\n" * (line - 1) + source,
+            str(page),
+            "exec",
+            flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+            dont_inherit=True,
+        )
+        result = eval(code, namespace)
+        if inspect.isawaitable(result):
+            await result
+
+
+@pytest.mark.parametrize("page", COMPONENT_PAGES, ids=_name)
+def test_a_component_page_has_the_five_headings(page: Path) -> None:
+    headings = re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE)
+    assert [each for each in headings if each in HEADINGS] == HEADINGS
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("[a-z]*.py")), ids=_name)
+def test_an_example_is_one_idea_in_under_sixty_lines(example: Path) -> None:
+    source = example.read_text()
+    assert len(source.splitlines()) < 60
+    assert "def create_app(" in source
