@@ -4,11 +4,19 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from blockbuster import blockbuster_ctx
 
 from fastapi_prodkit import MemoryBackend, RedisBackend
 from fastapi_prodkit.typing import Backend
 
 from .servers import RedisServer, redis_binaries
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Iterator[None]:
+    """A call of ours that would block the event loop fails the test."""
+    with blockbuster_ctx("fastapi_prodkit"):
+        yield
 
 
 @pytest.fixture(scope="session")
