@@ -7,7 +7,7 @@ from typing import Self
 from ...errors import ConfigurationError, MissingExtraError
 
 try:
-    import redis.asyncio  # noqa: F401 -- the consent to the dependency, checked once
+    import redis  # noqa: F401 -- importing this module is the consent to the dependency
 except ModuleNotFoundError as error:
     if error.name != "redis":
         raise
