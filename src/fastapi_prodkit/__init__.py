@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._client import TrustedProxies as TrustedProxies
     from .backends.memory import MemoryBackend as MemoryBackend
     from .backends.redis import RedisBackend as RedisBackend
     from .errors import ConfigurationError as ConfigurationError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "_client": ("TrustedProxies",),
     "backends": ("MemoryBackend",),
     "backends.redis": ("RedisBackend",),
     "errors": (
