@@ -9,7 +9,7 @@ not matter:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .errors import ConfigurationError
 
-__all__ = ["Layer", "Place", "hoist", "layers", "sink"]
+__all__ = ["Layer", "Place", "hoist", "layers", "lifespan_checked", "sink"]
 
 
 class Place(IntEnum):
@@ -90,6 +90,27 @@ def hoist(stack: ASGIApp, layer: Layer) -> None:
             layer.app = nodes[target]
             nodes[target - 1].app = layer
             return
+
+
+async def lifespan_checked(
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, check: Callable[[Any], None]
+) -> None:
+    """Run `check` on the app before it starts, then forward its lifespan.
+
+    A middleware calls it for a lifespan scope. However many do, each check runs once.
+
+    :param check: takes the app (`scope["app"]`) and raises what stops the server.
+    :raises ConfigurationError: what `check` raised, once the server was told by `lifespan.startup.failed`.
+    """
+    checked = scope.setdefault("fastapi_prodkit.checked", set())
+    if check not in checked:
+        checked.add(check)
+        try:
+            check(scope["app"])
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+    await app(scope, receive, send)
 
 
 def _place_of(node: object) -> Place | None:
