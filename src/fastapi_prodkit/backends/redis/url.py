@@ -58,7 +58,12 @@ def connector(url: str) -> Callable[[], AbstractConnection]:
         host, port = _hosts(parts, default_port=6379)[0]
         credentials = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
         url = f"redis://{credentials}{host}:{port}"
-    options: dict[str, Any] = {"protocol": 2, "socket_timeout": None, "socket_connect_timeout": None}
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "socket_timeout": None,
+        "socket_connect_timeout": None,
+        "driver_info": None,  # its default reads package metadata from disk at every connect
+    }
     try:
         pool = ConnectionPool.from_url(url, **options)
     except ValueError as error:
