@@ -5,11 +5,15 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 
 from fastapi_prodkit import MemoryBackend, RedisBackend
 from fastapi_prodkit.typing import Backend
 
 from .servers import RedisServer, redis_binaries
+
+settings.register_profile("prodkit", deadline=None)  # a shared machine is slow at times; the timeout holds
+settings.load_profile("prodkit")
 
 
 @pytest.fixture(autouse=True)
