@@ -31,7 +31,7 @@ check: $(VENV)/.installed  ## lint, types, import contracts, docs
 	$(BIN)/pytest -q tests/test_docs.py
 
 bench:  ## side by side with the packages people use instead
-	bash benchmarks/run.sh
+	bash benchmarks/run.sh $(SUITE)
 
 clean:
 	rm -rf $(VENV) .venv-* site dist .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,286 @@
+"""A cached list of 100 models: the hit."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import Depends, FastAPI, Request, Response
+
+from ..client import opened
+from ..harness import BARE, LIMIT, Build, Contender, Suite
+from ..rig import Rig
+from ..work import BODY, Item, catalogue, computed
+
+
+async def check(build: Build, rig: Rig) -> None:
+    """The second answer equals the uncached one and was not computed again."""
+    async with opened(build(rig)) as client:
+        first = await client.ask()
+        before = computed()
+        for _ in range(3):
+            again = await client.ask()
+            assert again.status == 200, f"answers {again.status}"
+            assert again.header("content-type") == "application/json", "another content type"
+            assert again.json() == first.json() == _expected(), "another body"
+        assert computed() == before, "a hit computed the value again"
+
+
+def _expected() -> Any:
+    import json
+
+    return json.loads(BODY)
+
+
+def bare(rig: Rig) -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/")
+    async def items() -> list[Item]:
+        return catalogue()
+
+    return app
+
+
+def prebuilt(rig: Rig) -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/")
+    async def items() -> Response:
+        return Response(BODY, media_type="application/json")
+
+    return app
+
+
+def cachex(rig: Rig) -> FastAPI:
+    from fastapi_cachex import BackendProxy, cache
+    from fastapi_cachex.backends import MemoryBackend
+
+    BackendProxy.set(MemoryBackend())
+    app = FastAPI()
+
+    @app.get("/")
+    @cache(ttl=3600)
+    async def items() -> list[Item]:
+        return catalogue()
+
+    return app
+
+
+def cachex_redis(rig: Rig) -> FastAPI:
+    from fastapi_cachex import BackendProxy, cache
+    from fastapi_cachex.backends import AsyncRedisCacheBackend
+
+    BackendProxy.set(AsyncRedisCacheBackend(port=urlsplit(rig.redis_url).port or 6379))
+    app = FastAPI()
+
+    @app.get("/")
+    @cache(ttl=3600)
+    async def items() -> list[Item]:
+        return catalogue()
+
+    return app
+
+
+def cache2(rig: Rig) -> FastAPI:
+    from fastapi_cache import FastAPICache
+    from fastapi_cache.backends.inmemory import InMemoryBackend
+    from fastapi_cache.decorator import cache
+
+    FastAPICache.reset()
+    FastAPICache.init(InMemoryBackend())
+    app = FastAPI()
+
+    @app.get("/")
+    @cache(expire=3600)
+    async def items() -> list[Item]:
+        return catalogue()
+
+    return app
+
+
+def cache2_redis(rig: Rig) -> FastAPI:
+    import redis.asyncio
+    from fastapi_cache import FastAPICache
+    from fastapi_cache.backends.redis import RedisBackend
+    from fastapi_cache.decorator import cache
+
+    FastAPICache.reset()
+    FastAPICache.init(RedisBackend(redis.asyncio.from_url(rig.redis_url)))
+    app = FastAPI()
+
+    @app.get("/")
+    @cache(expire=3600)
+    async def items() -> list[Item]:
+        return catalogue()
+
+    return app
+
+
+def cashews(rig: Rig) -> FastAPI:
+    return _cashews("mem://")
+
+
+def cashews_redis(rig: Rig) -> FastAPI:
+    return _cashews(rig.redis_url)
+
+
+def _cashews(url: str) -> FastAPI:
+    from cashews import Cache
+
+    cache = Cache()
+    cache.setup(url)
+    app = FastAPI()
+
+    @app.get("/")
+    @cache(ttl="1h", key="items")
+    async def items() -> list[Item]:
+        return catalogue()
+
+    return app
+
+
+def aiocache(rig: Rig) -> FastAPI:
+    from aiocache import cached
+
+    app = FastAPI()
+
+    @app.get("/")
+    @cached(ttl=3600)
+    async def items() -> list[Item]:
+        return catalogue()
+
+    return app
+
+
+def aiocache_redis(rig: Rig) -> FastAPI:
+    from aiocache import RedisCache, cached
+    from aiocache.serializers import PickleSerializer
+
+    app = FastAPI()
+    port = urlsplit(rig.redis_url).port
+
+    @app.get("/")
+    @cached(ttl=3600, cache=RedisCache, serializer=PickleSerializer(), port=port)
+    async def items() -> list[Item]:
+        return catalogue()
+
+    return app
+
+
+def alcazaba(rig: Rig) -> FastAPI:
+    from fastapi_alcazaba import Cache
+    from fastapi_alcazaba.backends.inmemory import InMemoryBackend
+
+    return _alcazaba(Cache(InMemoryBackend()))
+
+
+def alcazaba_redis(rig: Rig) -> FastAPI:
+    import redis.asyncio
+    from fastapi_alcazaba import Cache
+    from fastapi_alcazaba.backends.redis import RedisBackend
+
+    return _alcazaba(Cache(RedisBackend(redis.asyncio.from_url(rig.redis_url))))
+
+
+def _alcazaba(cache: Any) -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/")
+    @cache.cached(expire=3600)
+    async def items() -> list[Item]:
+        return catalogue()
+
+    return app
+
+
+def redis_sdk(rig: Rig) -> FastAPI:
+    import os
+
+    os.environ["REDIS_URL"] = rig.redis_url
+    from redis_fastapi import FastAPIRedis, cache, get_settings
+
+    get_settings.cache_clear()
+    app = FastAPI()
+    FastAPIRedis(app).lifespan().caching()
+
+    @app.get("/", dependencies=[Depends(cache(ttl=3600))])
+    async def items() -> list[Item]:
+        return catalogue()
+
+    return app
+
+
+def bare_get(rig: Rig) -> FastAPI:
+    import redis.asyncio
+
+    client = redis.asyncio.from_url(rig.redis_url)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> Any:
+        yield
+        await client.aclose()
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.get("/")
+    async def items(request: Request) -> Response:
+        body = await client.get("bench:items")
+        if body is None:
+            catalogue()
+            body = BODY
+            await client.set("bench:items", body, ex=3600)
+        return Response(body, media_type="application/json")
+
+    return app
+
+
+_MEMORY = [
+    Contender(BARE, bare, note="computes and serialises each time", yardstick=True),
+    Contender(LIMIT, prebuilt, yardstick=True),
+    Contender("fastapi-cachex", cachex, "fastapi-cachex"),
+    Contender("aiocache", aiocache, "aiocache", "keeps the objects, FastAPI serialises them each time"),
+    Contender("cashews", cashews, "cashews", "keeps the objects, FastAPI serialises them each time"),
+    Contender("fastapi-alcazaba", alcazaba, "fastapi-alcazaba"),
+    Contender("fastapi-cache2", cache2, "fastapi-cache2"),
+]
+
+_REDIS = [
+    Contender(BARE, bare, note="computes and serialises each time, no Redis", yardstick=True),
+    Contender(LIMIT, prebuilt, note="no Redis", yardstick=True),
+    Contender("redis-py GET in the endpoint", bare_get, "redis", "by hand: one key, the whole body"),
+    Contender("fastapi-cachex", cachex_redis, "fastapi-cachex"),
+    Contender("aiocache", aiocache_redis, "aiocache", "pickle"),
+    Contender("cashews", cashews_redis, "cashews", "pickle"),
+    Contender("fastapi-redis-sdk", redis_sdk, "fastapi-redis-sdk"),
+    Contender("fastapi-alcazaba", alcazaba_redis, "fastapi-alcazaba"),
+    Contender("fastapi-cache2", cache2_redis, "fastapi-cache2"),
+]
+
+_TEXT = "A hit on a list of 100 models (13 KB), a route without dependencies."
+
+SUITES = [
+    Suite(
+        name="cache",
+        title="Response cache, memory",
+        text=_TEXT,
+        contenders=_MEMORY,
+        check=check,
+    ),
+    Suite(
+        name="cache-redis",
+        title="Response cache, Redis",
+        text=_TEXT + " One request after another: the round trip counts in full.",
+        contenders=_REDIS,
+        check=check,
+    ),
+    Suite(
+        name="cache-redis-32",
+        title="Response cache, Redis, 32 requests at once",
+        text=_TEXT + " 32 requests at any time, as a busy worker has.",
+        contenders=_REDIS,
+        check=check,
+        at_once=32,
+    ),
+]

@@ -1,0 +1,205 @@
+"""One JSON line per request, with a request id, to a stream that costs one write."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+
+from ..client import opened
+from ..harness import BARE, LIMIT, Build, Contender, Suite
+from ..rig import Rig
+from ..work import small
+from .rate_limit import bare, prebuilt
+
+
+async def check(build: Build, rig: Rig) -> None:
+    """One request makes one JSON line that names the method, the path and the status."""
+    async with opened(build(rig)) as client:
+        await client.ask()
+        rig.tape.record()
+        try:
+            await client.ask()
+        finally:
+            lines = rig.tape.stop()
+    assert len(lines) == 1, f"one request makes {len(lines)} lines"
+    text = json.dumps(json.loads(lines[0]))
+    assert "GET" in text, f"no method in {text}"
+    assert "200" in text, f"no status in {text}"
+
+
+def _app() -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/")
+    async def endpoint() -> dict[str, str]:
+        return small()
+
+    return app
+
+
+class _JSONFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        return json.dumps(entry)
+
+
+def _logger(name: str, rig: Rig, *filters: logging.Filter) -> logging.Logger:
+    handler = logging.StreamHandler(rig.tape)
+    handler.setFormatter(_JSONFormatter())
+    for each in filters:
+        handler.addFilter(each)
+    logger = logging.getLogger(f"benchmarks.{name}")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    return logger
+
+
+def _tutorial(app: FastAPI, logger: logging.Logger) -> FastAPI:
+    @app.middleware("http")
+    async def log(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        started = time.perf_counter()
+        response = await call_next(request)
+        fields = {
+            "method": request.method,
+            "path": request.url.path,
+            "status": response.status_code,
+            "duration_ms": round((time.perf_counter() - started) * 1000, 3),
+        }
+        logger.info("request", extra={"fields": fields})
+        return response
+
+    return app
+
+
+def tutorial(rig: Rig) -> FastAPI:
+    return _tutorial(_app(), _logger("tutorial", rig))
+
+
+def correlation_id(rig: Rig) -> FastAPI:
+    from asgi_correlation_id import CorrelationIdFilter, CorrelationIdMiddleware
+
+    app = _tutorial(_app(), _logger("correlation", rig, CorrelationIdFilter()))
+    app.add_middleware(CorrelationIdMiddleware)
+    return app
+
+
+def structlog(rig: Rig) -> FastAPI:
+    import structlog
+
+    logger = structlog.wrap_logger(
+        structlog.WriteLogger(rig.tape),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.JSONRenderer(),
+        ],
+    )
+    app = _app()
+
+    @app.middleware("http")
+    async def log(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        import uuid
+
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=uuid.uuid4().hex)
+        started = time.perf_counter()
+        response = await call_next(request)
+        logger.info(
+            "request",
+            method=request.method,
+            path=request.url.path,
+            status=response.status_code,
+            duration_ms=round((time.perf_counter() - started) * 1000, 3),
+        )
+        return response
+
+    return app
+
+
+def structured_logging(rig: Rig) -> FastAPI:
+    from fastapi_structured_logging import AccessLogMiddleware, setup_logging
+
+    logging.getLogger().handlers = []
+    setup_logging(json_logs=True)
+    for handler in logging.getLogger().handlers:
+        # its own loggers reach the root, which toolsets takes too: give it a logger of its own
+        logging.getLogger("access_log").handlers = [handler]
+    logging.getLogger("access_log").propagate = False
+    logging.getLogger("access_log").setLevel(logging.INFO)
+    logging.getLogger().handlers = []
+    app = _app()
+    app.add_middleware(AccessLogMiddleware)
+    return app
+
+
+def toolsets(rig: Rig) -> FastAPI:
+    from fastapi_toolsets.logger import RequestLoggingMiddleware, configure_logging
+
+    logging.getLogger().handlers = []
+    configure_logging(style="json", otel=False)
+    name = "fastapi_toolsets.access"
+    logging.getLogger(name).handlers = logging.getLogger().handlers
+    logging.getLogger(name).propagate = False
+    logging.getLogger().handlers = []
+    app = _app()
+    app.add_middleware(RequestLoggingMiddleware)
+    return app
+
+
+def prodkit(rig: Rig) -> FastAPI:
+    from prodkit import Production
+
+    app = _app()
+    rest = (
+        "errors",
+        "health",
+        "security",
+        "cors",
+        "compression",
+        "rate_limit",
+        "metrics",
+        "cache",
+        "tracing",
+    )
+    Production(app, logging=True, request_id=True, **dict.fromkeys(rest, False))
+    return app
+
+
+_TEXT = (
+    "One JSON line per request with method, path, status and duration, written to the null device; "
+    "an endpoint that returns a small dictionary."
+)
+
+SUITES = [
+    Suite(
+        name="request-logging",
+        title="Request logging",
+        text=_TEXT,
+        contenders=[
+            Contender(BARE, bare, note="no line", yardstick=True),
+            Contender(LIMIT, prebuilt, note="no line", yardstick=True),
+            Contender("a tutorial's `@app.middleware`", tutorial, note="json and logging, no request id"),
+            Contender(
+                "asgi-correlation-id", correlation_id, "asgi-correlation-id", "with the tutorial's line"
+            ),
+            Contender("structlog, its recipe", structlog, "structlog"),
+            Contender("fastapi-toolsets", toolsets, "fastapi-toolsets"),
+            Contender("fastapi-structured-logging", structured_logging, "fastapi-structured-logging"),
+            Contender("prodkit", prodkit, "prodkit"),
+        ],
+        check=check,
+    ),
+]
