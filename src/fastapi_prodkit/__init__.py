@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .errors import ProblemError as ProblemError
     from .errors import ProdkitError as ProdkitError
     from .errors import UnavailableError as UnavailableError
+    from .request_logging import RequestLoggingMiddleware as RequestLoggingMiddleware
+    from .request_logging import bind as bind
+    from .request_logging import request_id as request_id
 
 __version__ = "0.1.0"
 
@@ -31,6 +34,7 @@ _HOMES = {
         "ProdkitError",
         "UnavailableError",
     ),
+    "request_logging": ("RequestLoggingMiddleware", "bind", "request_id"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

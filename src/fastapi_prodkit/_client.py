@@ -68,6 +68,17 @@ class TrustedProxies:
                 break
         return host
 
+    def trusts(self, scope: Scope) -> bool:
+        """Whether the peer itself is one of the proxies, so that what it says of a request is believed."""
+        if self._none:
+            return False
+        peer = scope.get("client")
+        if self.hops:
+            return True
+        if not (peer and peer[0]):
+            return self._unix
+        return self._is_trusted(_address(peer[0]) or peer[0])
+
     def _by_count(self, scope: Scope, host: str | None) -> str | None:
         """The entry that the outermost of our proxies wrote; a shorter chain went round some of them."""
         for hop, address in enumerate(self._chain(scope)):

@@ -1,0 +1,150 @@
+"""One record per request, whatever happens to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .._asgi import Place, hoist, lifespan_checked
+from .._client import TrustedProxies
+from .._fastapi import RouteTable, check_routes
+from . import formats
+from .context import current
+from .exchange import Exchange, HTTPExchange
+from .identity import identify, read_request_id
+from .process import SERVER_ACCESS_LOGGERS, ProcessHold
+from .record import Record, Recorder, level_number
+from .sinks import Sink, StreamSink
+from .sockets import SocketExchange
+
+__all__ = ["RequestLoggingMiddleware"]
+
+_MARK = "fastapi_prodkit.request_logging"
+
+logger = logging.getLogger("fastapi_prodkit.request_logging")
+
+
+class RequestLoggingMiddleware:
+    """Writes one access record for each request and WebSocket, and gives each an id.
+
+    While the app runs (from its lifespan's start to its end) the id is on every record of `logging` that is
+    made during the request, and the server's own access lines are muted. Without a lifespan the process is
+    left alone: the access record and the response header are there, other records need a
+    `RequestContextFilter` on their handler.
+
+    :param format: a function from a record to one line.
+    :param sink: takes each line; by default it is written to `sys.stdout`.
+    :param trusted_proxies: networks whose `X-Forwarded-For` and request id are believed, or how many
+        proxies stand in front.
+    :param request_id_header: the header that carries the id, in and out.
+    :param new_request_id: makes an id where none is believed; by default 128 random bits in hexadecimal.
+    :param headers: request headers to write; none by default.
+    :param query: query parameters to write; none by default.
+    :param path: write the path as it was sent; the default is the route's template alone.
+    :param mute: loggers to silence while the app runs; by default the servers' access loggers.
+    """
+
+    place = Place.LOGGING
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        format: Callable[[Record], bytes | str] = formats.otel,
+        sink: Sink | None = None,
+        trusted_proxies: TrustedProxies | Iterable[str] | int = (),
+        request_id_header: str = "X-Request-ID",
+        new_request_id: Callable[[], str] | None = None,
+        headers: Iterable[str] = (),
+        query: Iterable[str] = (),
+        path: bool = False,
+        mute: Iterable[str] = SERVER_ACCESS_LOGGERS,
+    ) -> None:
+        self.app = app
+        self._format = format
+        self._sink: Sink = StreamSink() if sink is None else sink
+        self._clients = TrustedProxies.of(trusted_proxies)
+        self._recorder = Recorder(clients=self._clients, headers=headers, query=query, path=path)
+        self._id_header = request_id_header.lower().encode("latin-1")
+        self._new_id = new_request_id
+        self._process = ProcessHold(mute)
+        self._routes: RouteTable | None = None
+        self.dropped = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.app  # before a change of place: the layers outside of it have been called already
+        if self._routes is None:
+            self._find_place(scope)
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._lifespan(app, scope, receive, send)
+        elif kind not in ("http", "websocket") or _MARK in scope:
+            await app(scope, receive, send)
+        else:
+            await self._exchange(app, scope, receive, send)
+
+    async def _exchange(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = self._open(scope, receive, send)
+        scope[_MARK] = exchange
+        scope.setdefault("state", {})["request_id"] = exchange.request_id
+        token = current.set(exchange)
+        try:
+            await app(scope, exchange.receive, exchange.send)
+        except BaseException as error:
+            exchange.failed(error)
+            raise
+        finally:
+            exchange.end()
+            current.reset(token)
+
+    def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        inbound = headers.get(self._id_header)
+        ids, parent = identify(
+            headers,
+            inbound=read_request_id(inbound) if inbound and self._clients.trusts(scope) else None,
+            new_id=self._new_id,
+        )
+        if scope["type"] == "websocket":
+            return SocketExchange(scope, receive, send, ids, parent, self._over)
+        unread = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+        return HTTPExchange(
+            scope, receive, send, ids, parent, self._over, id_header=self._id_header, unread=unread
+        )
+
+    def _over(self, exchange: Exchange) -> None:
+        """Write its record. Nothing that goes wrong here may reach the client."""
+        try:
+            assert self._routes is not None
+            record = self._recorder.record(exchange, self._routes)
+            line = self._format(record)
+            data = line.encode("utf-8", "backslashreplace") if isinstance(line, str) else line
+            self._sink(data + b"\n", level_number(record))
+        except Exception:
+            self.dropped += 1
+
+    def _find_place(self, scope: Scope) -> None:
+        app = scope["app"]
+        self._routes = RouteTable(app)
+        hoist(app.middleware_stack, self)
+
+    async def _lifespan(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        async def closing(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                await self._close()
+            await send(message)
+
+        self._process.take()
+        try:
+            await lifespan_checked(app, scope, receive, closing, check_routes)
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        self._process.release()
+        close: Any = getattr(self._sink, "close", None)
+        if close is not None:
+            await close()

@@ -1,0 +1,117 @@
+"""One WebSocket, from its handshake to its close."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import Any, Literal
+
+from starlette.types import Message
+from starlette.websockets import WebSocketDisconnect
+
+from .exchange import Exchange, Outcome
+
+__all__ = ["SocketExchange"]
+
+_NORMAL = (1000, 1001)
+_ABNORMAL = (1005, 1006)
+
+
+class SocketExchange(Exchange):
+    """Counts the messages and bytes of a WebSocket and sees who closes it.
+
+    `status` is the handshake's: 101 once accepted, 403 where it was closed before (what servers answer), or
+    that of the denial response.
+    """
+
+    __slots__ = ("close_code", "closed_by", "messages_in", "messages_out")
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.messages_in = self.messages_out = 0
+        self.close_code: int | None = None
+        self.closed_by: Literal["client", "server"] | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        error = self.error
+        if error is not None and not isinstance(error, Exception):
+            return "client_disconnect" if self.closed_by == "client" else "cancelled"
+        if error is not None and not (self.closed_by == "client" and _is_farewell(error)):
+            return "server_error"
+        if self.status is not None and self.status != 101:
+            return "server_error" if self.status >= 500 else "client_error"
+        if self.close_code is None:
+            return "client_disconnect" if self.disconnected else "incomplete"
+        if self.close_code in _NORMAL or (self.closed_by == "client" and self.close_code == 1005):
+            return "ok"
+        if self.closed_by == "client":
+            return "client_disconnect"
+        return "server_error" if self.close_code in (1011, 1012, 1013, 1014) else "client_error"
+
+    def socket_fields(self) -> dict[str, Any]:
+        return {
+            "websocket.close_code": self.close_code,
+            "websocket.closed_by": self.closed_by,
+            "websocket.messages.received": self.messages_in,
+            "websocket.messages.sent": self.messages_out,
+        }
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.receive":
+            self.messages_in += 1
+            self.bytes_in += _size(message)
+        elif message["type"] == "websocket.disconnect" and self.closed_by is None:
+            self.closed_by = "client"
+            self.close_code = message.get("code", 1005)
+            self.disconnected = self.close_code in _ABNORMAL
+            if self.status is None:
+                self.disconnected = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.accept":
+            message = {**message, "headers": [*message.get("headers", ()), self._id_field()]}
+            await self._forward(message)
+            self.status = 101
+            self.first_byte = perf_counter()
+            return
+        if kind == "websocket.http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": [*message.get("headers", ()), self._id_field()]}
+        await self._forward(message)
+        if kind == "websocket.send":
+            self.messages_out += 1
+            self.bytes_out += _size(message)
+        elif kind == "websocket.http.response.body":
+            self.bytes_out += len(message.get("body", b""))
+        elif kind == "websocket.close" and self.closed_by is None:
+            self.closed_by = "server"
+            if self.status is None:
+                self.status = 403
+            else:
+                self.close_code = message.get("code", 1000)
+
+    def failed(self, error: BaseException) -> None:
+        super().failed(error)
+        if isinstance(error, asyncio.CancelledError) or self.closed_by is not None:
+            return
+        self.closed_by = "server"
+        if self.status is None:
+            self.status = 500
+        elif self.status == 101:
+            self.close_code = 1006 if self.close_code is None else self.close_code
+
+    def _id_field(self) -> tuple[bytes, bytes]:
+        return (b"x-request-id", self.request_id.encode("ascii"))
+
+
+def _size(message: Message) -> int:
+    data = message.get("bytes")
+    return len(data) if data is not None else len((message.get("text") or "").encode("utf-8", "replace"))
+
+
+def _is_farewell(error: BaseException) -> bool:
+    return isinstance(error, WebSocketDisconnect | OSError)
