@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._client import TrustedProxies as TrustedProxies
+    from .auth import Claims as Claims
+    from .auth import JWTAuth as JWTAuth
     from .backends.memory import MemoryBackend as MemoryBackend
     from .backends.redis import RedisBackend as RedisBackend
     from .errors import ConfigurationError as ConfigurationError
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
     from .request_logging import RequestLoggingMiddleware as RequestLoggingMiddleware
     from .request_logging import bind as bind
     from .request_logging import request_id as request_id
+    from .websocket import Hub as Hub
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "_client": ("TrustedProxies",),
+    "auth": ("Claims", "JWTAuth"),
     "backends": ("MemoryBackend",),
     "backends.redis": ("RedisBackend",),
     "errors": (
@@ -35,6 +39,7 @@ _HOMES = {
         "UnavailableError",
     ),
     "request_logging": ("RequestLoggingMiddleware", "bind", "request_id"),
+    "websocket": ("Hub",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

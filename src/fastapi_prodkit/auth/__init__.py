@@ -1,1 +1,9 @@
 """Who is calling: JSON Web Tokens for HTTP and WebSocket."""
+
+from __future__ import annotations
+
+from .claims import Claims
+from .jwt_auth import JWTAuth
+from .sources import TokenSource, bearer_header, cookie, query, subprotocol
+
+__all__ = ["Claims", "JWTAuth", "TokenSource", "bearer_header", "cookie", "query", "subprotocol"]

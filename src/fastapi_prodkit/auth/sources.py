@@ -1,0 +1,105 @@
+"""Where a token may be found. A source is a function of the connection: the token, or `None` to look further.
+
+A source of your own is one more function in the list `JWTAuth(sources=[...])`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+
+from ..errors import ConfigurationError, ProblemError
+
+__all__ = ["TokenSource", "bearer_header", "cookie", "query", "subprotocol"]
+
+TokenSource = Callable[[HTTPConnection], str | None]
+
+
+def bearer_header(connection: HTTPConnection) -> str | None:
+    """`Authorization: Bearer <token>`, RFC 6750 section 2.1. Sent twice, it is no token."""
+    scheme, _, token = ", ".join(connection.headers.getlist("authorization")).partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def subprotocol(connection: HTTPConnection) -> str | None:
+    """The subprotocol offered after `bearer`: `new WebSocket(url, ["bearer", token])` in a browser.
+
+    Whoever accepts must answer with `bearer` or a protocol of their own, never with the token;
+    `Hub.join` does.
+    """
+    if connection.scope["type"] != "websocket":
+        return None
+    offered: list[str] = connection.scope["subprotocols"]
+    if "bearer" not in offered:
+        return None
+    return next(iter(offered[offered.index("bearer") + 1 :]), None)
+
+
+def cookie(name: str, *, allowed_origins: Collection[str]) -> TokenSource:
+    """The cookie `name`, for requests that come from a page of `allowed_origins` alone.
+
+    Browsers send cookies with what *any* page starts, and neither CORS nor `SameSite` guards a WebSocket
+    against all of them (cross-site WebSocket hijacking). A handshake, and any request that may change
+    something, has to name its origin; a `GET` or `HEAD` may come without.
+
+    :param allowed_origins: such as `https://shop.example`, scheme and port included.
+    :raises ConfigurationError: for what is no origin; `*` is none.
+    """
+    origins = frozenset(_origin(each) for each in allowed_origins)
+    if isinstance(allowed_origins, str) or not origins:
+        raise ConfigurationError("allowed_origins must be a list of at least one origin")
+
+    def from_cookie(connection: HTTPConnection) -> str | None:
+        token = connection.cookies.get(name)
+        if token is None:
+            return None
+        origin = connection.headers.get("origin")
+        harmless = connection.scope.get("method") in ("GET", "HEAD")
+        if (origin is None and not harmless) or (origin is not None and origin.lower() not in origins):
+            raise ProblemError(403, "A page of this origin may not use the cookie.")
+        return token
+
+    return from_cookie
+
+
+def query(name: str = "access_token") -> TokenSource:
+    """The query parameter `name`; choose it last.
+
+    URLs end up in logs and histories (RFC 6750 section 5.3). The token is cut out of the scope as soon as
+    it is read, so that uvicorn's own log lines do not have it; a proxy in front still sees it.
+    """
+    pattern = re.compile(rb"(^|&)" + re.escape(name.encode()) + rb"=[^&]*")
+    key = f"fastapi_prodkit.auth.query.{name}"
+
+    def from_query(connection: HTTPConnection) -> str | None:
+        scope = connection.scope
+        if key not in scope:
+            values = connection.query_params.getlist(name)
+            if not values:
+                return None
+            scope[key] = _Hidden(", ".join(values))
+            scope["query_string"] = pattern.sub(rb"\1" + name.encode() + b"=hidden", scope["query_string"])
+        token: str = scope[key].token
+        return token
+
+    return from_query
+
+
+class _Hidden:
+    """A token that no dump of a scope shows."""
+
+    __slots__ = ("token",)
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+
+def _origin(text: str) -> str:
+    """RFC 6454: a scheme and an authority, nothing after them."""
+    parts = urlsplit(text)
+    if not parts.netloc or f"{parts.scheme}://{parts.netloc}" != text or parts.netloc.startswith("*"):
+        raise ConfigurationError(f"{text!r} is not an origin: write it as https://shop.example")
+    return text.lower()

@@ -1,0 +1,53 @@
+"""Close codes: RFC 6455 section 7.4 and the IANA registry of WebSocket close codes."""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException, WebSocketException
+
+__all__ = [
+    "FAILED",
+    "LOST",
+    "NORMAL",
+    "NOT_JSON",
+    "NOT_TEXT",
+    "NO_CODE",
+    "RESTART",
+    "TOO_BIG",
+    "TOO_SLOW",
+    "UNAUTHORIZED",
+    "code_of",
+    "fitting",
+]
+
+NORMAL = 1000
+NOT_TEXT = 1003
+NO_CODE = 1005
+LOST = 1006
+NOT_JSON = 1007
+TOO_BIG = 1009
+FAILED = 1011
+RESTART = 1012
+TOO_SLOW = (
+    1013  # "try again later": who was too slow should come again and catch up; 1008 would say stay away
+)
+UNAUTHORIZED = 3000
+
+_BY_STATUS = {401: UNAUTHORIZED, 403: 3003, 408: 3008}
+
+
+def code_of(error: Exception) -> tuple[int, str]:
+    """The code and the reason that tell a client of an error raised after the handshake.
+
+    The HTTP statuses with a registered code get that (3000, 3003, 3008); other 4xx become 4000 + status,
+    in the range for private use; anything else is 1011.
+    """
+    if isinstance(error, WebSocketException):
+        return error.code, error.reason or ""
+    if isinstance(error, HTTPException) and 400 <= error.status_code < 500:
+        return _BY_STATUS.get(error.status_code, 4000 + error.status_code), str(error.detail)
+    return FAILED, ""
+
+
+def fitting(reason: str) -> str:
+    """`reason` cut to the 123 bytes that fit into a close frame."""
+    return reason.encode(errors="replace")[:123].decode(errors="ignore")

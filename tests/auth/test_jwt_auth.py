@@ -1,0 +1,108 @@
+"""What a client meets: who is let in, who is refused, and how."""
+
+from typing import Annotated
+
+import pytest
+from fastapi import Depends, FastAPI, Security, WebSocket
+from starlette.testclient import TestClient, WebSocketDenialResponse
+
+from fastapi_prodkit import Claims, JWTAuth
+
+SECRET = "a-secret-of-the-tests-0123456789abcdefghij"
+
+
+def shop(auth: JWTAuth) -> TestClient:
+    app = FastAPI()
+
+    @app.get("/me")
+    async def me(claims: Annotated[Claims, Depends(auth)]) -> str:
+        return claims.subject
+
+    @app.post("/orders", dependencies=[Depends(auth.requires("orders:write"))])
+    async def order() -> str:
+        return "ordered"
+
+    @app.get("/native")
+    async def native(claims: Annotated[Claims, Security(auth, scopes=["orders:read"])]) -> str:
+        return claims.subject
+
+    @app.websocket("/feed")
+    async def feed(websocket: WebSocket, claims: Annotated[Claims, Depends(auth)]) -> None:
+        await websocket.accept()
+        await websocket.send_text(claims.subject)
+        await websocket.close()
+
+    @app.websocket("/admin-feed")
+    async def admin(websocket: WebSocket, claims: Annotated[Claims, Depends(auth.requires("admin"))]) -> None:
+        await websocket.accept()
+        await websocket.close()
+
+    return TestClient(app)
+
+
+@pytest.fixture
+def auth() -> JWTAuth:
+    return JWTAuth(SECRET, algorithms=["HS256"])
+
+
+@pytest.fixture
+def client(auth: JWTAuth) -> TestClient:
+    return shop(auth)
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_a_valid_token_lets_in(client: TestClient, auth: JWTAuth) -> None:
+    response = client.get("/me", headers=bearer(auth.issue("ada", ttl=60)))
+    assert (response.status_code, response.json()) == (200, "ada")
+
+
+def test_without_a_token_the_challenge_carries_no_error(client: TestClient) -> None:
+    response = client.get("/me")
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == 'Bearer realm="api"'
+
+
+def test_an_invalid_token_is_named_so(client: TestClient) -> None:
+    response = client.get("/me", headers=bearer("a.b.c"))
+    assert response.status_code == 401
+    assert 'error="invalid_token"' in response.headers["www-authenticate"]
+
+
+def test_a_missing_scope_is_a_403_that_names_it(client: TestClient, auth: JWTAuth) -> None:
+    token = auth.issue("ada", ttl=60, scopes=["orders:read"])
+    response = client.post("/orders", headers=bearer(token))
+    assert response.status_code == 403
+    assert response.headers["www-authenticate"] == (
+        'Bearer realm="api", error="insufficient_scope", scope="orders:write", '
+        'error_description="The token lacks a scope: orders:write."'
+    )
+
+
+def test_a_scope_that_is_there_lets_in(client: TestClient, auth: JWTAuth) -> None:
+    token = auth.issue("ada", ttl=60, scopes=["orders:read", "orders:write"])
+    assert client.post("/orders", headers=bearer(token)).json() == "ordered"
+
+
+def test_the_frameworks_own_security_scopes_are_held_too(client: TestClient, auth: JWTAuth) -> None:
+    assert client.get("/native", headers=bearer(auth.issue("ada", ttl=60))).status_code == 403
+    token = auth.issue("ada", ttl=60, scopes=["orders:read"])
+    assert client.get("/native", headers=bearer(token)).json() == "ada"
+
+
+def test_a_websocket_is_let_in_with_the_same_instance(client: TestClient, auth: JWTAuth) -> None:
+    with client.websocket_connect("/feed", headers=bearer(auth.issue("ada", ttl=60))) as websocket:
+        assert websocket.receive_text() == "ada"
+
+
+@pytest.mark.parametrize(("path", "status"), [("/feed", 401), ("/admin-feed", 403)])
+def test_a_websocket_is_refused_before_it_is_accepted(
+    client: TestClient, auth: JWTAuth, path: str, status: int
+) -> None:
+    headers = bearer(auth.issue("ada", ttl=60)) if status == 403 else {}
+    with pytest.raises(WebSocketDenialResponse) as refused, client.websocket_connect(path, headers=headers):
+        pass
+    assert refused.value.status_code == status
+    assert refused.value.headers["www-authenticate"].startswith("Bearer ")
