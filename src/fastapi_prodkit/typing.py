@@ -8,12 +8,13 @@ Every method may raise `UnavailableError` when the place does not answer in time
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
-__all__ = ["Backend", "Bus", "Store"]
+__all__ = ["Algorithm", "Backend", "Bus", "Charge", "Counters", "Limit", "Mode", "Store", "Verdict"]
 
 
 @runtime_checkable
@@ -61,6 +62,81 @@ class Bus(Protocol):
         ...
 
 
+Algorithm = Literal["gcra", "sliding", "moving", "calendar"]
+Mode = Literal["charge", "force", "peek"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `quota` units in `window` seconds.
+
+    :param name: sets its count apart from the subject's other counts; a changed quota keeps the count.
+    :param burst: how many units may come at once (`gcra` alone; the others take the quota).
+    :param algorithm: `gcra` refills evenly, `sliding` weighs two fixed windows, `moving` keeps every charge
+        of the last window, `calendar` starts anew with each period.
+    :param period: for `calendar`, the start and end (Unix time) of the period that holds a time.
+    """
+
+    name: str
+    quota: int
+    window: float
+    burst: int
+    algorithm: Algorithm = "gcra"
+    period: Callable[[float], tuple[float, float]] | None = None
+
+    @property
+    def capacity(self) -> int:
+        """The most units that can be there at once."""
+        return self.burst if self.algorithm == "gcra" else self.quota
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one subject is to be charged with, by each of its limits.
+
+    :param subject: who; already hashed where it names a person.
+    :param cost: in units; below 0 it gives back.
+    """
+
+    subject: str
+    limits: tuple[Limit, ...]
+    cost: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one limit says.
+
+    :param admitted: whether the cost fits this limit.
+    :param remaining: units left, after what was charged.
+    :param reset: seconds until every unit is there again.
+    :param retry: seconds until the cost fits; 0 where it does, `math.inf` where it never will.
+    """
+
+    admitted: bool
+    remaining: int
+    reset: float
+    retry: float
+
+
+@runtime_checkable
+class Counters(Protocol):
+    """Counts against limits, by one clock for all who share them."""
+
+    async def weigh(self, *charges: Charge, mode: Mode = "charge") -> list[Verdict]:
+        """One verdict for each limit of each charge, in their order.
+
+        All or nothing: unless every limit admits its cost, none is charged. With `force` all are charged,
+        even beyond the limit; with `peek` none is. No limit is named twice for one subject. Atomic, but
+        for subjects that a cluster holds on different servers.
+        """
+        ...
+
+    async def reset(self, subject: str, limits: tuple[Limit, ...]) -> None:
+        """Forget what the subject was charged with."""
+        ...
+
+
 @runtime_checkable
 class Backend(Protocol):
     """One place with all the ports, opened by `async with`."""
@@ -69,6 +145,8 @@ class Backend(Protocol):
     def store(self) -> Store: ...
     @property
     def bus(self) -> Bus: ...
+    @property
+    def counters(self) -> Counters: ...
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(

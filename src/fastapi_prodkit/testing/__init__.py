@@ -14,6 +14,8 @@ The tests are coroutines: run them with pytest-asyncio in its auto mode, or with
 from __future__ import annotations
 
 from .bus import BusContract
+from .clock import Clock
+from .counters import CountersContract
 from .store import StoreContract
 
-__all__ = ["BusContract", "StoreContract"]
+__all__ = ["BusContract", "Clock", "CountersContract", "StoreContract"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Self
 
 from ...errors import ConfigurationError, MissingExtraError
@@ -14,10 +15,11 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("redis", extra="redis") from error
 
 from .bus import RedisBus
+from .counters import RedisCounters
 from .store import RedisStore
 from .url import connector, wire
 
-__all__ = ["RedisBackend", "RedisBus", "RedisStore"]
+__all__ = ["RedisBackend", "RedisBus", "RedisCounters", "RedisStore"]
 
 
 class RedisBackend:
@@ -29,10 +31,17 @@ class RedisBackend:
     :param prefix: goes before every key and channel, so that apps can share a server.
     :param timeout: seconds that one exchange may take before the server counts as away.
     :param max_pending: the most messages that a slow listener of the bus may be behind.
+    :param clock: Unix time for the counters, in place of the server's own; for tests.
     """
 
     def __init__(
-        self, url: str, *, prefix: str = "prodkit:", timeout: float = 0.1, max_pending: int = 1024
+        self,
+        url: str,
+        *,
+        prefix: str = "prodkit:",
+        timeout: float = 0.1,
+        max_pending: int = 1024,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         if not timeout > 0:
             raise ConfigurationError(f"timeout={timeout!r} would fail every call: give seconds above 0")
@@ -40,6 +49,9 @@ class RedisBackend:
             raise ConfigurationError(f"max_pending={max_pending!r} delivers nothing: give it at least 1")
         self._wire = wire(url, timeout=timeout)
         self.store = RedisStore(self._wire, prefix=prefix)
+        self.counters = RedisCounters(
+            self._wire, prefix=prefix, clustered=url.startswith("redis+cluster:"), clock=clock
+        )
         self.bus = RedisBus(
             self._wire, connector(url), prefix=prefix, max_pending=max_pending, timeout=timeout
         )

@@ -1,0 +1,91 @@
+"""Counts against limits, in this process."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import ConfigurationError
+from ...typing import Charge, Limit, Mode, Verdict
+from .algorithms import ALGORITHMS, slack
+from .table import CountTable
+
+__all__ = ["MemoryCounters"]
+
+
+class MemoryCounters:
+    """`Counters` in one table of bounded size.
+
+    :param max_keys: the most counts it holds. Full, it forgets those that are back at zero, then those
+        with the most left; one that is at its limit is never forgotten before it is back at zero.
+    :param clock: seconds, never backwards.
+    :param wall_clock: Unix time, for calendar periods.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_keys: int = 1_000_000,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        if max_keys < 1:
+            raise ConfigurationError(f"max_keys={max_keys!r} counts nobody: give it at least 1")
+        self._table = CountTable(max_keys)
+        self._clock = clock
+        self._start = clock()  # small numbers keep their microseconds
+        self._wall_clock = wall_clock
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    async def weigh(self, *charges: Charge, mode: Mode = "charge") -> list[Verdict]:
+        weighed = []
+        fits_all = True
+        clock = self._clock() - self._start
+        table = self._table
+        for charge in charges:
+            cost = charge.cost
+            for limit in charge.limits:
+                now = clock if limit.period is None else self._wall_clock()
+                key = f"{charge.subject}:{limit.name}"
+                state = table.get(key)
+                if state is None and (place := table.place(key, limit.name, clock)) != key:
+                    key, state = place, table.get(place)
+                used = ALGORITHMS[limit.algorithm].used(state, limit, now)
+                fits = used + cost <= limit.capacity + slack(limit)
+                fits_all = fits_all and fits
+                weighed.append((key, state, limit, cost, now, used, fits))
+        writes = mode == "force" or (mode == "charge" and fits_all)
+        return [self._settle(*each, clock, writes) for each in weighed]
+
+    async def reset(self, subject: str, limits: tuple[Limit, ...]) -> None:
+        for limit in limits:
+            self._table.pop(f"{subject}:{limit.name}")
+
+    def _settle(
+        self,
+        key: str,
+        state: Any,
+        limit: Limit,
+        cost: int,
+        now: float,
+        used: float,
+        fits: bool,
+        clock: float,
+        writes: bool,
+    ) -> Verdict:
+        algorithm = ALGORITHMS[limit.algorithm]
+        retry = 0.0
+        if not fits:
+            retry = algorithm.retry(state, limit, cost, now) if cost <= limit.capacity else math.inf
+        if writes and cost:
+            state = algorithm.charged(state, limit, cost, now)
+            used = algorithm.used(state, limit, now)
+        remaining = max(0, int(limit.capacity - used + slack(limit)))
+        reset = algorithm.reset(state, limit, now)
+        if writes and cost:
+            self._table.put(key, state, until=clock + reset, full=remaining == 0)
+        return Verdict(fits, remaining, reset, retry)

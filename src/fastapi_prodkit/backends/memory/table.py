@@ -1,0 +1,74 @@
+"""A bounded table of counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["CountTable"]
+
+_SHARD = 2048  # keys: growing or sweeping one shard holds up the event loop for well under a millisecond
+
+
+class CountTable:
+    """Counts by key, in shards so that no single operation takes long.
+
+    A state is a complex number (see `Gcra`: when it is back at zero, and a negative part while it is at its
+    limit), or anything else, which is then held with both of these beside it.
+
+    :param max_keys: the most it holds.
+    """
+
+    def __init__(self, max_keys: int) -> None:
+        shards = 1 << max(0, (max_keys // _SHARD).bit_length() - 1)
+        self._mask = shards - 1
+        self._room = max_keys // shards
+        self._shards: list[dict[str, Any]] = [{} for _ in range(shards)]
+        self._crowded_until = [float("-inf")] * shards
+
+    def __len__(self) -> int:
+        return sum(map(len, self._shards))
+
+    def get(self, key: str) -> Any:
+        state = self._shards[hash(key) & self._mask].get(key)
+        return state[0] if type(state) is tuple else state
+
+    def put(self, key: str, state: Any, *, until: float, full: bool) -> None:
+        held = state if type(state) is complex else (state, until, full)
+        self._shards[hash(key) & self._mask][key] = held
+
+    def pop(self, key: str) -> None:
+        self._shards[hash(key) & self._mask].pop(key, None)
+
+    def place(self, key: str, shared: str, now: float) -> str:
+        """Where a key that is not held goes: to a place of its own, or where every place is taken by a
+        count at its limit, to the one that such newcomers share."""
+        index = hash(key) & self._mask
+        shard = self._shards[index]
+        if len(shard) < self._room:
+            return key
+        if now >= self._crowded_until[index]:
+            self._sweep(shard, now)
+            if len(shard) < self._room:
+                return key
+            self._crowded_until[index] = min(_until(state) for state in shard.values())
+        return shared
+
+    def _sweep(self, shard: dict[str, Any], now: float) -> None:
+        """Forget what is back at zero; where that is too little, what is nearest to it."""
+        for key in [key for key, state in shard.items() if _until(state) <= now]:
+            del shard[key]
+        surplus = len(shard) - (self._room - 1) * 15 // 16
+        if surplus > 0:
+            spare = sorted((_until(state), key) for key, state in shard.items() if not _full(state))
+            for _, key in spare[:surplus]:
+                del shard[key]
+
+
+def _until(state: Any) -> float:
+    until: float = state.real if type(state) is complex else state[1]
+    return until
+
+
+def _full(state: Any) -> bool:
+    full: bool = state.imag < 0 if type(state) is complex else state[2]
+    return full

@@ -1,0 +1,202 @@
+-- Weigh decisions, one after another; each charges all of its limits or none.
+--
+-- ARGV: a clock in microseconds or '', then for each decision: mode, number of limits, then for each limit
+-- its algorithm, capacity, quota, window, cost and edges (of calendar periods, joined by commas).
+-- Times are microseconds. Returns, for each limit: fits, remaining, reset, retry (-1: never).
+-- The formulas are those of backends/memory/algorithms.py.
+
+local now
+if ARGV[1] == '' then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+else
+  now = tonumber(ARGV[1])
+end
+
+local function number(value) return string.format('%.17g', value) end
+
+local function keep(key, value, microseconds)
+  redis.call('SET', key, value, 'PX', string.format('%.0f', math.ceil(microseconds / 1000) + 1000))
+end
+
+local function words(key)
+  local held = redis.call('GET', key)
+  local found = {}
+  if held then
+    for word in string.gmatch(held, '%S+') do found[#found + 1] = tonumber(word) end
+  end
+  return found
+end
+
+-- Each algorithm: load(key, limit) makes a state with its used units, charge(key, limit, state, cost)
+-- writes and returns the new one, reset and retry are in microseconds from now.
+local algorithms = {}
+
+algorithms.gcra = {
+  load = function(key, limit)
+    local held = words(key)
+    if #held == 0 then return {used = 0} end
+    if held[1] > now then -- the clock went back: another server took over
+      keep(key, number(now) .. ' ' .. number(held[2]), held[2] * limit.interval)
+    end
+    return {used = math.max(0, held[2] - math.max(0, now - held[1]) / limit.interval)}
+  end,
+  charge = function(key, limit, state, cost)
+    local used = math.max(0, state.used + cost)
+    keep(key, string.format('%.0f', now) .. ' ' .. number(used), used * limit.interval)
+    return {used = used}
+  end,
+  reset = function(limit, state) return state.used * limit.interval end,
+  retry = function(key, limit, state) return (state.used + limit.cost - limit.capacity) * limit.interval end,
+}
+
+algorithms.sliding = {
+  load = function(key, limit)
+    local index = math.floor(now / limit.window)
+    local share = now / limit.window - index
+    local held = words(key)
+    local current, previous = 0, 0
+    if held[1] and held[1] >= index then
+      current, previous = held[2], held[3]
+    elseif held[1] == index - 1 then
+      previous = held[2]
+    end
+    return {index = index, share = share, current = current, previous = previous,
+            used = current + previous * (1 - share)}
+  end,
+  charge = function(key, limit, state, cost)
+    local current = math.max(0, state.current + cost)
+    keep(key, number(state.index) .. ' ' .. number(current) .. ' ' .. number(state.previous), 2 * limit.window)
+    return {index = state.index, share = state.share, current = current, previous = state.previous,
+            used = current + state.previous * (1 - state.share)}
+  end,
+  reset = function(limit, state)
+    local last = state.current > 0 and 2 or (state.previous > 0 and 1 or state.share)
+    return limit.window * (last - state.share)
+  end,
+  retry = function(key, limit, state)
+    local room = limit.quota - limit.cost
+    if state.current <= room then
+      if state.previous == 0 then return 0 end
+      return limit.window * (1 - (room - state.current) / state.previous - state.share)
+    end
+    return limit.window * (2 - room / state.current - state.share)
+  end,
+}
+
+-- A list, the latest first, of 'time running-total cost': the used units are a difference of totals.
+local function entry(key, index)
+  local held = redis.call('LINDEX', key, index)
+  if not held then return nil end
+  local at, total, cost = string.match(held, '(%S+) (%S+) (%S+)')
+  return {at = tonumber(at), total = tonumber(total), cost = tonumber(cost)}
+end
+
+local function log(key)
+  local newest, oldest = entry(key, 0), entry(key, -1)
+  if not newest then return {used = 0, total = 0} end
+  return {used = newest.total - oldest.total + oldest.cost, total = newest.total, newest = newest}
+end
+
+algorithms.moving = {
+  load = function(key, limit)
+    local oldest = entry(key, -1)
+    while oldest and oldest.at + limit.window <= now + 1 do
+      redis.call('RPOP', key)
+      oldest = entry(key, -1)
+    end
+    return log(key)
+  end,
+  charge = function(key, limit, state, cost)
+    while cost < 0 and state.newest do
+      redis.call('LPOP', key)
+      cost = cost + state.newest.cost
+      if cost > 0 then
+        local total = state.newest.total - state.newest.cost + cost
+        redis.call('LPUSH', key, number(state.newest.at) .. ' ' .. number(total) .. ' ' .. number(cost))
+        return log(key)
+      end
+      state = log(key)
+    end
+    if cost > 0 then
+      redis.call('LPUSH', key, number(now) .. ' ' .. number(state.total + cost) .. ' ' .. number(cost))
+      redis.call('PEXPIRE', key, string.format('%.0f', math.ceil(limit.window / 1000) + 1000))
+    end
+    return log(key)
+  end,
+  reset = function(limit, state)
+    return state.newest and state.newest.at + limit.window - now or 0
+  end,
+  retry = function(key, limit, state)
+    local over = state.used + limit.cost - limit.quota
+    local index = -1
+    local each = entry(key, index)
+    while each do
+      over = over - each.cost
+      if over <= 0 then return each.at + limit.window - now end
+      index = index - 1
+      each = entry(key, index)
+    end
+    return 0
+  end,
+}
+
+algorithms.calendar = {
+  load = function(key, limit)
+    local start, finish = 0, 0
+    for edge in string.gmatch(limit.edges, '[^,]+') do
+      finish = tonumber(edge)
+      if finish > now then break end
+      start = finish
+    end
+    local held = words(key)
+    return {start = start, left = math.max(0, finish - now), used = held[1] == start and held[2] or 0}
+  end,
+  charge = function(key, limit, state, cost)
+    local used = math.max(0, state.used + cost)
+    keep(key, number(state.start) .. ' ' .. number(used), state.left)
+    return {start = state.start, left = state.left, used = used}
+  end,
+  reset = function(limit, state) return state.used > 0 and state.left or 0 end,
+  retry = function(key, limit, state) return state.left end,
+}
+
+local results, key, position = {}, 0, 2
+while ARGV[position] do
+  local mode, count = ARGV[position], tonumber(ARGV[position + 1])
+  position = position + 2
+  local weighed, fits_all = {}, true
+  for _ = 1, count do
+    key = key + 1
+    local limit = {
+      algorithm = algorithms[ARGV[position]],
+      capacity = tonumber(ARGV[position + 1]),
+      quota = tonumber(ARGV[position + 2]),
+      window = tonumber(ARGV[position + 3]),
+      cost = tonumber(ARGV[position + 4]),
+      edges = ARGV[position + 5],
+    }
+    position = position + 6
+    limit.interval = limit.window / limit.quota
+    limit.slack = 0.000001 + 1 / limit.interval
+    local state = limit.algorithm.load(KEYS[key], limit)
+    local fits = state.used + limit.cost <= limit.capacity + limit.slack
+    fits_all = fits_all and fits
+    weighed[#weighed + 1] = {key = KEYS[key], limit = limit, state = state, fits = fits}
+  end
+  local writes = mode == 'force' or (mode == 'charge' and fits_all)
+  for _, each in ipairs(weighed) do
+    local limit, state, retry = each.limit, each.state, 0
+    if not each.fits then
+      retry = limit.cost <= limit.capacity and limit.algorithm.retry(each.key, limit, state) or -1
+    end
+    if writes and limit.cost ~= 0 then
+      state = limit.algorithm.charge(each.key, limit, state, limit.cost)
+    end
+    results[#results + 1] = each.fits and 1 or 0
+    results[#results + 1] = math.max(0, math.floor(limit.capacity - state.used + limit.slack))
+    results[#results + 1] = math.ceil(limit.algorithm.reset(limit, state))
+    results[#results + 1] = math.ceil(retry)
+  end
+end
+return results
