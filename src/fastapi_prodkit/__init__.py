@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from .errors import ProblemError as ProblemError
     from .errors import ProdkitError as ProdkitError
     from .errors import UnavailableError as UnavailableError
+    from .problems import Problem as Problem
+    from .problems import ProblemMiddleware as ProblemMiddleware
+    from .problems import Problems as Problems
+    from .problems import problem as problem
     from .request_logging import RequestLoggingMiddleware as RequestLoggingMiddleware
     from .request_logging import bind as bind
     from .request_logging import request_id as request_id
@@ -40,6 +44,7 @@ _HOMES = {
     ),
     "request_logging": ("RequestLoggingMiddleware", "bind", "request_id"),
     "websocket": ("Hub",),
+    "problems": ("Problem", "ProblemMiddleware", "Problems", "problem"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

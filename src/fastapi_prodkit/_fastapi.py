@@ -9,14 +9,43 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
+from fastapi import exception_handlers
 from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.routing import RouteContext, iter_route_contexts
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.routing import Host, Mount, compile_path
 from starlette.types import Scope
 
-__all__ = ["Route", "RouteTable", "check_routes", "dependants", "iter_routes"]
+from ._asgi import layers
+
+__all__ = [
+    "Route",
+    "RouteTable",
+    "check_routes",
+    "default_handlers",
+    "dependants",
+    "is_signal",
+    "iter_routes",
+    "mounted_apps",
+    "report_to_telemetry",
+]
+
+
+def _private(module: str, name: str) -> Any:
+    """Something that newer versions have, older ones do not and coming ones may move."""
+    try:
+        return getattr(import_module(module), name, None)
+    except ImportError:
+        return None
+
+
+_SIGNALS = tuple(filter(None, [_private("starlette.middleware.body_limit", "_RequestBodyLimitResponseSent")]))
+_report = _private("fastapi.telemetry._asgi", "_exception")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +157,36 @@ def _identities(context: RouteContext) -> list[Any]:
         route: Any = context.route
         return [route] if hasattr(route, "dependant") else [route, context.endpoint]
     return [inner] if inner.starlette_route is None else [inner, inner.starlette_route]
+
+
+def default_handlers() -> dict[type[Exception], Callable[..., Any]]:
+    """The exception handlers that an app has unless its owner registered others."""
+    return {
+        HTTPException: exception_handlers.http_exception_handler,
+        RequestValidationError: exception_handlers.request_validation_exception_handler,
+        WebSocketRequestValidationError: exception_handlers.websocket_request_validation_exception_handler,
+    }
+
+
+def mounted_apps(app: Any) -> Iterator[Any]:
+    """The Starlette and FastAPI apps that are mounted in `app`, at any depth."""
+    for context in iter_route_contexts(app.routes):
+        route = context._effective_route
+        if isinstance(route, Mount | Host):
+            for node in layers(route.app):
+                if isinstance(node, Starlette):
+                    yield node
+                if hasattr(node, "routes"):
+                    yield from mounted_apps(node)
+                    break
+
+
+def is_signal(exc: BaseException) -> bool:
+    """Whether the exception only tells a layer of the framework further out that it has already answered."""
+    return isinstance(exc, _SIGNALS)
+
+
+def report_to_telemetry(scope: Scope, exc: BaseException) -> None:
+    """Show FastAPI's own OpenTelemetry an exception that was answered inside, where it is not looking."""
+    if _report is not None and "fastapi.telemetry" in scope:
+        _report(scope=scope, exc=exc)

@@ -17,7 +17,27 @@ __all__ = [
     "ProblemError",
     "ProdkitError",
     "UnavailableError",
+    "phrase",
 ]
+
+
+def phrase(status: int) -> str:
+    """The reason phrase of a status code by RFC 9110; a general one where no RFC defines it."""
+    if status in _RFC_9110:
+        return _RFC_9110[status]
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Client Error" if 400 <= status < 500 else "Server Error" if status >= 500 else "Unknown"
+
+
+# Pythons before 3.13 still have the phrases of RFC 2616.
+_RFC_9110 = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
 
 
 class ProdkitError(Exception):
@@ -71,9 +91,9 @@ class ProblemError(HTTPException):
         headers: Mapping[str, str] | None = None,
         **members: Any,
     ) -> None:
-        super().__init__(status, detail, dict(headers) if headers else None)
         self.type = type
-        self.title = title if title is not None else HTTPStatus(status).phrase
+        self.title = title if title is not None else phrase(status)
+        super().__init__(status, detail or self.title, dict(headers) if headers else None)
         self.members = members
 
     def document(self) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+"""Where every exception arrives: it is logged once, and answered once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from starlette._utils import is_async_callable
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from .._fastapi import RouteTable, report_to_telemetry
+from .._traceback import traceback_text
+from .answers import Answer, Answers
+from .language import Texts, Translations
+from .progress import failures_of
+from .rendering import Page, render, wants_html
+
+__all__ = ["Desk", "Hook"]
+
+Hook = Callable[[BaseException], object]
+
+logger = logging.getLogger("fastapi_prodkit.problems")
+
+
+class Desk:
+    """Answers exceptions and reports those that nobody foresaw."""
+
+    def __init__(
+        self,
+        answers: Answers,
+        *,
+        translations: Translations,
+        page: Page | None,
+        on_error: Sequence[Hook],
+        exception_text: bool,
+    ) -> None:
+        self._answers = answers
+        self._translations = translations
+        self._page = page
+        self._hooks = on_error
+        self._exception_text = exception_text
+        self.routes: RouteTable | None = None
+
+    async def handle(self, connection: HTTPConnection, exc: Exception) -> Response:
+        """The exception handler for what FastAPI itself answers by default."""
+        if connection.scope["type"] == "websocket":
+            raise exc  # only the layer outside knows whether the socket was accepted
+        return self.render(self.answer(exc, connection.scope), connection.scope)
+
+    def answer(self, exc: BaseException, scope: Scope, *, app: Any = None) -> Answer:
+        """What to tell the client; it is not logged yet."""
+        _, texts = self._language(scope)
+        debug = bool(app is not None and app.debug)
+        try:
+            return self._answers.of(exc, texts=texts, debug=debug)
+        except Exception as broken:  # a `detail`, `headers` or member of a declaration raised
+            broken.__context__ = exc
+            return self._answers.of(broken, texts=texts, debug=debug)
+
+    async def respond(self, exc: BaseException, answer: Answer, scope: Scope, app: Any) -> Response:
+        """The response to it; an `Exception` handler of the user's own is asked first."""
+        handler = None if answer.foreseen or app is None else _own_handler(app)
+        if handler is None:
+            return self.render(answer, scope)
+        request = Request(scope)
+        if is_async_callable(handler):
+            response: Response = await handler(request, exc)
+        else:
+            response = await run_in_threadpool(handler, request, exc)
+        return response
+
+    def render(self, answer: Answer, scope: Scope) -> Response:
+        page = self._page
+        if page is not None and not wants_html(_header(scope, b"accept")):
+            page = None
+        response = render(answer, page=page)
+        varies = []
+        if self._page is not None:
+            varies.append("Accept")
+        if self._translations:
+            tag, texts = self._language(scope)
+            varies.append("Accept-Language")
+            if texts is not None:
+                response.headers.setdefault("Content-Language", tag)
+        if varies:
+            response.headers.add_vary_header(", ".join(varies))
+        return response
+
+    def report(self, exc: BaseException, scope: Scope, *, where: str, app: Any = None) -> None:
+        """Log it once, with its traceback, and give it to the hooks once."""
+        failures = failures_of(scope)
+        if exc in failures:
+            return
+        failures.errors.append(exc)
+        texts = self._exception_text or bool(app is not None and app.debug)
+        _log(f"{type(exc).__name__} {where} {self._name(scope)}", exc, traceback_text(exc, texts=texts))
+        report_to_telemetry(scope, exc)
+        for hook in self._hooks:
+            try:
+                hook(exc)
+            except Exception:
+                logger.exception("on_error hook %r failed", hook)
+
+    def _name(self, scope: Scope) -> str:
+        """The method and the route's template: a path may hold a secret."""
+        template = self.routes.template(scope) if self.routes is not None else None
+        return f"{scope.get('method', 'WebSocket')} {template or 'no route'}"
+
+    def _language(self, scope: Scope) -> tuple[str, Texts | None]:
+        if not self._translations:
+            return "en", None
+        return self._translations.negotiate(_header(scope, b"accept-language")) or ("en", None)
+
+
+def _own_handler(app: Any) -> Any:
+    return app.exception_handlers.get(500) or app.exception_handlers.get(Exception)
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return ""
+
+
+def _log(message: str, exc: BaseException, text: str) -> None:
+    """The record carries the exception for hooks of `logging`, and its text as it may be written down."""
+    if logger.isEnabledFor(logging.ERROR):
+        info = (type(exc), exc, exc.__traceback__)
+        record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, message, (), info, "report")
+        record.exc_text = text
+        logger.handle(record)

@@ -1,0 +1,57 @@
+"""Texts in the reader's language: Accept-Language (RFC 9110, 12.5.4), matched by lookup (RFC 4647, 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ..errors import ConfigurationError
+
+__all__ = ["Texts", "Translations"]
+
+Texts = Mapping[str, str]
+
+_LONGEST_HEADER = 500  # a browser sends some 50 characters; what follows is not worth the time
+
+
+class Translations:
+    """A catalogue for each language, keyed by problem type and by validation code.
+
+    :param catalogues: `{"de": {"missing": "Pflichtfeld", "greater_than": "Muss über {gt} liegen"}}`
+    """
+
+    def __init__(self, catalogues: Mapping[str, Texts]) -> None:
+        for tag, texts in catalogues.items():
+            if not isinstance(texts, Mapping):
+                raise ConfigurationError(
+                    f"translations[{tag!r}] must map codes to texts, such as {{'missing': 'Pflichtfeld'}}"
+                )
+        self._catalogues = {tag.lower(): (tag, texts) for tag, texts in catalogues.items()}
+
+    def __bool__(self) -> bool:
+        return bool(self._catalogues)
+
+    def negotiate(self, accept_language: str) -> tuple[str, Texts] | None:
+        """The language tag and its texts, or `None` for the English that is built in."""
+        for wanted in _by_preference(accept_language[:_LONGEST_HEADER].lower()):
+            tag = wanted
+            while tag:
+                if tag in self._catalogues:
+                    return self._catalogues[tag]
+                if tag == "en":
+                    return None
+                tag = tag.rpartition("-")[0]
+        return None
+
+
+def _by_preference(header: str) -> Iterator[str]:
+    weighed = []
+    for position, item in enumerate(header.split(",")):
+        tag, _, parameters = item.partition(";")
+        name, _, value = parameters.strip().partition("=")
+        try:
+            quality = float(value) if name.strip() == "q" else 1.0
+        except ValueError:
+            quality = 0.0
+        if quality > 0:
+            weighed.append((-quality, position, tag.strip()))
+    return (tag for _, _, tag in sorted(weighed))
