@@ -7,7 +7,6 @@ is not counted.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 from types import CoroutineType
@@ -163,8 +162,7 @@ class HTTPExchange(Exchange):
         if kind == "http.response.body":
             last = not message.get("more_body", False)
             if last:
-                if self.bytes_out:
-                    self._look_for_departure()
+                self._look_for_departure()
                 self._last = not self._trailers
             await self._forward(message)
             if not self._head and not self.disconnected:
@@ -174,7 +172,6 @@ class HTTPExchange(Exchange):
         elif kind == "http.response.start":
             self.status = message["status"]
             self._trailers = message.get("trailers", False)
-            self._look_for_departure()
             await self._forward(self._with_id(message))
             self.first_byte = perf_counter()
         elif kind in _LAST_WORDS and not message.get("more_trailers", False):
@@ -186,16 +183,18 @@ class HTTPExchange(Exchange):
 
     def failed(self, error: BaseException) -> None:
         self.error = error
-        if not self.done:
-            if isinstance(error, asyncio.CancelledError):
-                self._look_for_departure()
-            if self.status is None and isinstance(error, Exception) and not self.is_departure(error):
-                self.status = 500  # what Starlette answers outside of us
+        if self.status is None and isinstance(error, Exception) and not self.is_departure(error):
+            self.status = 500  # what Starlette answers outside of us
+
+    def end(self) -> None:
+        if not self.done and not self.complete:
+            self._look_for_departure()
+        super().end()
 
     def _completed(self) -> None:
-        if not self.complete and not self.disconnected:
-            self.complete = True
-        self.end()
+        if not self.done:
+            self.complete = not self.disconnected
+            super().end()
 
     def _took(self, message: Message) -> None:
         self.bytes_in += len(message.get("body", b""))

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .._asgi import Place, hoist, lifespan_checked
+from .._asgi import Place, hoist, layers, lifespan_checked
 from .._client import TrustedProxies
 from .._fastapi import RouteTable, check_routes
 from . import formats
@@ -71,12 +71,13 @@ class RequestLoggingMiddleware:
         self._id_header = request_id_header.lower().encode("latin-1")
         self._new_id = new_request_id
         self._process = ProcessHold(mute)
+        self._placed = False
         self._routes: RouteTable | None = None
         self.dropped = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.app  # before a change of place: the layers outside of it have been called already
-        if self._routes is None:
+        if not self._placed:
             self._find_place(scope)
         kind = scope["type"]
         if kind == "lifespan":
@@ -118,7 +119,6 @@ class RequestLoggingMiddleware:
     def _over(self, exchange: Exchange) -> None:
         """Write its record. Nothing that goes wrong here may reach the client."""
         try:
-            assert self._routes is not None
             record = self._recorder.record(exchange, self._routes)
             line = self._format(record)
             data = line.encode("utf-8", "backslashreplace") if isinstance(line, str) else line
@@ -127,9 +127,14 @@ class RequestLoggingMiddleware:
             self.dropped += 1
 
     def _find_place(self, scope: Scope) -> None:
-        app = scope["app"]
-        self._routes = RouteTable(app)
-        hoist(app.middleware_stack, self)
+        """Go where it belongs in the stack of the app; one that stands around an app stays there."""
+        self._placed = True
+        app = scope.get("app")
+        if app is not None:
+            hoist(app.middleware_stack, self)
+        else:
+            app = next((layer for layer in layers(self.app) if hasattr(layer, "routes")), None)
+        self._routes = RouteTable(app) if app is not None else None
 
     async def _lifespan(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         async def closing(message: Message) -> None:
@@ -139,7 +144,10 @@ class RequestLoggingMiddleware:
 
         self._process.take()
         try:
-            await lifespan_checked(app, scope, receive, closing, check_routes)
+            if "app" in scope:
+                await lifespan_checked(app, scope, receive, closing, check_routes)
+            else:
+                await app(scope, receive, closing)
         finally:
             await self._close()
 

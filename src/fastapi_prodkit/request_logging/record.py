@@ -71,10 +71,10 @@ class Recorder:
         self._path = path
         self._timestamps = Timestamps()
 
-    def record(self, exchange: Exchange, routes: RouteTable) -> Record:
+    def record(self, exchange: Exchange, routes: RouteTable | None) -> Record:
         scope = exchange.scope
         outcome = exchange.outcome
-        route = routes.template(scope) or UNMATCHED
+        route = (routes.template(scope) if routes is not None else None) or UNMATCHED
         method = scope.get("method", "GET")
         if method not in _METHODS:
             method = "_OTHER"
