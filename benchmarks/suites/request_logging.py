@@ -10,6 +10,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
+from fastapi_prodkit import RequestLoggingMiddleware
+from fastapi_prodkit.request_logging import StreamSink
+
 from ..client import opened
 from ..harness import BARE, LIMIT, Build, Contender, Suite
 from ..rig import Rig
@@ -66,6 +69,12 @@ def _logger(name: str, rig: Rig, *filters: logging.Filter) -> logging.Logger:
     return logger
 
 
+def ours(rig: Rig) -> FastAPI:
+    app = _app()
+    app.add_middleware(RequestLoggingMiddleware, sink=StreamSink(rig.tape))
+    return app
+
+
 def _tutorial(app: FastAPI, logger: logging.Logger) -> FastAPI:
     @app.middleware("http")
     async def log(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -99,7 +108,7 @@ def structlog(rig: Rig) -> FastAPI:
     import structlog
 
     logger = structlog.wrap_logger(
-        structlog.WriteLogger(rig.tape),
+        structlog.WriteLogger(rig.tape),  # type: ignore[arg-type] # a tape has what is used of a file
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
@@ -191,6 +200,7 @@ SUITES = [
         contenders=[
             Contender(BARE, bare, note="no line", yardstick=True),
             Contender(LIMIT, prebuilt, note="no line", yardstick=True),
+            Contender("RequestLoggingMiddleware", ours, note="every field, an id on every record"),
             Contender("a tutorial's `@app.middleware`", tutorial, note="json and logging, no request id"),
             Contender(
                 "asgi-correlation-id", correlation_id, "asgi-correlation-id", "with the tutorial's line"

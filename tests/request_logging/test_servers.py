@@ -41,7 +41,6 @@ class Hypercorn:
         self.output = self._log.read().decode()
         self._log.close()
 
-
     def __enter__(self) -> Self:
         return self
 

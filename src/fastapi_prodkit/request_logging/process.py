@@ -6,15 +6,20 @@ it together, and the last one to stop puts it back, in whatever order they stop.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, TypeVar
 
 from .context import RequestContext, current
 
 __all__ = ["ProcessHold", "RequestRecord"]
 
 SERVER_ACCESS_LOGGERS = ("uvicorn.access", "hypercorn.access", "gunicorn.access")
+T = TypeVar("T")
+
 _IDS = ("request_id", "trace_id", "span_id")
 
 
@@ -119,6 +124,22 @@ class SocketLineFilter(logging.Filter):
         return not (isinstance(record.msg, str) and record.msg.startswith('%s - "WebSocket %s"'))
 
 
+class ContextExecutor(ThreadPoolExecutor):
+    """Runs each call in a copy of its caller's context, as `asyncio.to_thread` does."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        return super().submit(copy_context().run, fn, *args, **kwargs)
+
+
+def carry_context_into_executor(loop: asyncio.AbstractEventLoop) -> None:
+    """Make the loop's default executor one that carries the context, unless it has one already.
+
+    It belongs to the loop, which shuts it down; nothing is to be put back.
+    """
+    if getattr(loop, "_default_executor", None) is None:
+        loop.set_default_executor(ContextExecutor())
+
+
 class ProcessHold:
     """All of it, held from the start of an app to its end."""
 
@@ -131,6 +152,7 @@ class ProcessHold:
         if not self._held:
             self._held = [RecordFactory.hold(), *(Mute.hold(name) for name in self._mute)]
             logging.getLogger("uvicorn.error").addFilter(self._filter)
+            carry_context_into_executor(asyncio.get_running_loop())
 
     def release(self) -> None:
         logging.getLogger("uvicorn.error").removeFilter(self._filter)
