@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 __all__ = ["Sink", "StreamSink"]
 
@@ -18,13 +18,21 @@ class Sink(Protocol):
     def __call__(self, line: bytes, level: int, /) -> None: ...
 
 
+class Stream(Protocol):
+    """What is used of a text or binary stream."""
+
+    def write(self, data: Any, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
 class StreamSink:
     """Writes each line at once to a stream.
 
     :param stream: a text or binary stream; by default what `sys.stdout` is at that moment.
     """
 
-    def __init__(self, stream: IO[Any] | None = None) -> None:
+    def __init__(self, stream: Stream | None = None) -> None:
         self._stream = stream
 
     def __call__(self, line: bytes, level: int, /) -> None:
