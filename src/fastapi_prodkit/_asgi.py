@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .errors import ConfigurationError
 
-__all__ = ["Layer", "Place", "hoist", "layers", "lifespan_checked", "sink"]
+__all__ = ["Layer", "Place", "hoist", "layers", "lifespan_checked", "lift", "sink"]
 
 
 class Place(IntEnum):
@@ -70,26 +70,68 @@ def sink(app: ASGIApp, layer: Layer) -> ASGIApp:
                 return layer
             nodes[index - 1].app = layer
             return app
-    raise ConfigurationError(
-        f"{type(layer).__name__} cannot find its place: {type(nodes[-1]).__name__} does not keep the "
-        "app that it wraps in an attribute `app`. Add that attribute, or install ours before it."
-    )
+    raise ConfigurationError(_hidden(layer, nodes[-1]))
 
 
-def hoist(stack: ASGIApp, layer: Layer) -> None:
-    """Move `layer` to its place above the user's middleware, once the stack is built.
+def lift(owner: Any, layer: Layer) -> None:
+    """Have `layer` moved to its place above the user's middleware, once the stack stands.
 
-    :param stack: the whole stack, `app.middleware_stack`.
+    A middleware calls it in its `__init__`, while the stack outside of it is not built yet: the class of
+    the outermost middleware is made to finish the job. A move at the first scope would come too late for
+    a middleware that refuses before it calls what is inside.
+
+    :param owner: the app whose stack is being built (`app_of` finds it), or `None` where nobody knows it.
+    """
+    if owner is not None and owner.user_middleware:
+        outermost = owner.user_middleware[0]
+        ours = [entry for entry in owner.user_middleware if entry.cls is type(layer)]
+        if ours != [outermost]:  # else it is this very layer that is being made, outermost already
+            outermost.cls = _Finish(outermost, layer)
+
+
+def hoist(stack: ASGIApp, layer: Layer) -> ASGIApp:
+    """Move `layer` to its place above the user's middleware; return what is outermost then.
+
+    :param stack: the stack from outside, or `app.middleware_stack`.
+    :raises ConfigurationError: if a middleware outside hides what it wraps.
     """
     nodes = list(layers(stack))
-    position = nodes.index(layer) if layer in nodes else 0
-    for target in range(1, position):
+    if layer not in nodes:
+        if _place_of(nodes[-1]) != Place.ROUTER:
+            raise ConfigurationError(_hidden(layer, nodes[-1]))
+        return stack
+    position = nodes.index(layer)
+    for target in range(position):
         place = _place_of(nodes[target])
         if place is None or place < layer.place:
             nodes[position - 1].app = layer.app
             layer.app = nodes[target]
+            if target == 0:
+                return layer
             nodes[target - 1].app = layer
-            return
+            break
+    return stack
+
+
+class _Finish:
+    """Stands in for the class of the outermost middleware, for one construction."""
+
+    def __init__(self, entry: Any, layer: Layer) -> None:
+        self.original = entry.cls
+        self._entry = entry
+        self._layer = layer
+
+    def __call__(self, app: ASGIApp, *args: Any, **kwargs: Any) -> ASGIApp:
+        self._entry.cls = self.original
+        return hoist(self.original(app, *args, **kwargs), self._layer)
+
+
+def _hidden(layer: Layer, culprit: object) -> str:
+    name = getattr(culprit, "__qualname__", type(culprit).__qualname__)
+    return (
+        f"{type(layer).__name__} cannot find its place: {name} does not keep the app that it wraps in an "
+        "attribute `app`. Add that attribute."
+    )
 
 
 async def lifespan_checked(

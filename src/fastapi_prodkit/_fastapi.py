@@ -19,13 +19,14 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Host, Mount, compile_path
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from ._asgi import layers
 
 __all__ = [
     "Route",
     "RouteTable",
+    "app_of",
     "check_routes",
     "default_handlers",
     "dependants",
@@ -157,6 +158,12 @@ def _identities(context: RouteContext) -> list[Any]:
         route: Any = context.route
         return [route] if hasattr(route, "dependant") else [route, context.endpoint]
     return [inner] if inner.starlette_route is None else [inner, inner.starlette_route]
+
+
+def app_of(app: ASGIApp) -> Any:
+    """The FastAPI app whose router is innermost in `app`; `None` where the chain hides it."""
+    router = list(layers(app))[-1]
+    return getattr(router, "dependency_overrides_provider", None)
 
 
 def default_handlers() -> dict[type[Exception], Callable[..., Any]]:

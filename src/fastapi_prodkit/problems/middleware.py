@@ -8,8 +8,8 @@ from typing import Any
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .._asgi import Place, hoist, layers, lifespan_checked, sink
-from .._fastapi import RouteTable, check_routes, default_handlers, mounted_apps
+from .._asgi import Place, layers, lifespan_checked, lift, sink
+from .._fastapi import RouteTable, app_of, check_routes, default_handlers, mounted_apps
 from ..errors import ConfigurationError, ProblemError
 from .answers import Answers
 from .desk import Desk, Hook
@@ -69,8 +69,10 @@ class ProblemMiddleware:
         )
         self._inside = Inside(app, self._desk)
         self._owner: Any = None
-        self._idle = False
         self.app = sink(app, self._inside)
+        self._idle = any(isinstance(node, ProblemMiddleware) for node in layers(app))
+        if not self._idle:
+            lift(app_of(app), self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._owner is None:
@@ -113,11 +115,8 @@ class ProblemMiddleware:
     def _install(self, app: Any) -> None:
         """At the first scope: the whole stack stands by now."""
         self._owner = app
-        inner = layers(self.app)
-        self._idle = any(isinstance(node, ProblemMiddleware) for node in inner)
         if self._idle:
             return
-        hoist(app.middleware_stack, self)
         self._desk.routes = RouteTable(app)
         self._furnish(app, self._inside)
         for mounted in mounted_apps(app):
