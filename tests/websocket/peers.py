@@ -38,15 +38,22 @@ class Client:
 
 
 class Server:
-    def __init__(self, port: int, stack: AsyncExitStack) -> None:
+    def __init__(self, port: int, stack: AsyncExitStack, uvicorn: uvicorn.Server) -> None:
         self.port = port
         self._stack = stack
+        self._uvicorn = uvicorn
 
     async def connect(self, path: str, **options: Any) -> Client:
         connection = await self._stack.enter_async_context(
             connect(f"ws://127.0.0.1:{self.port}{path}", compression=None, **options)
         )
         return Client(connection)
+
+    async def until_connections(self, count: int) -> None:
+        """Wait until the server holds `count` connections and no more."""
+        async with asyncio.timeout(5):
+            while len(self._uvicorn.server_state.connections) != count:
+                await asyncio.sleep(0.01)
 
 
 def room_app(hub: Hub) -> FastAPI:
@@ -76,7 +83,7 @@ async def serving(hub: Hub, app: FastAPI | None = None, **options: Any) -> Async
             await asyncio.sleep(0.005)
         try:
             async with AsyncExitStack() as stack:
-                yield Server(listener.getsockname()[1], stack)
+                yield Server(listener.getsockname()[1], stack, server)
         finally:
             server.should_exit = True
             await task

@@ -1,11 +1,42 @@
 """Rooms as a client sees them, on every kind of backend."""
 
-from __future__ import annotations
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
-from fastapi_prodkit import Hub
+import pytest
+from fastapi import Depends, FastAPI, WebSocket, WebSocketException
+from pydantic import BaseModel
+from websockets.exceptions import InvalidStatus
+
+from fastapi_prodkit import ConfigurationError, Hub, MemoryBackend, ProblemError
 from fastapi_prodkit.typing import Backend
+from fastapi_prodkit.websocket import Socket
 
 from .peers import serving
+
+
+@pytest.fixture
+def memory() -> MemoryBackend:
+    return MemoryBackend()
+
+
+def app_of(hub: Hub, body: Callable[[Socket], Coroutine[Any, Any, None]], **options: Any) -> FastAPI:
+    """An app whose every socket joins the room `a` and runs `body`."""
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def endpoint(websocket: WebSocket) -> None:
+        async with hub.join(websocket, "a", **options) as member:
+            await body(member)
+
+    return app
+
+
+async def listen(member: Socket) -> None:
+    async for _ in member:
+        pass
 
 
 async def test_a_broadcast_reaches_everyone_in_the_room_and_nobody_else(backend: Backend) -> None:
@@ -14,3 +45,261 @@ async def test_a_broadcast_reaches_everyone_in_the_room_and_nobody_else(backend:
         assert await hub.broadcast("a", {"n": 1})
         assert await hub.broadcast("b", {"n": 2})
         assert [await each.json() for each in (first, second, other)] == [{"n": 1}, {"n": 1}, {"n": 2}]
+
+
+async def test_what_one_says_everyone_hears_in_order(backend: Backend) -> None:
+    async with Hub(backend.bus) as hub, serving(hub) as server:
+        first, second = await server.connect("/rooms/a"), await server.connect("/rooms/a")
+        for number in range(50):
+            await first.send(number)
+        for client in (first, second):
+            assert [await client.json() for _ in range(50)] == list(range(50))
+
+
+async def test_fifty_who_come_at_once_all_hear_the_first_message(backend: Backend) -> None:
+    async with Hub(backend.bus) as hub, serving(hub) as server:
+        clients = await asyncio.gather(*(server.connect("/rooms/a") for _ in range(50)))
+        await hub.broadcast("a", "hello")
+        assert await asyncio.gather(*(client.json() for client in clients)) == ["hello"] * 50
+
+
+async def test_a_loop_of_broadcasts_loses_nothing(backend: Backend) -> None:
+    async with Hub(backend.bus, max_pending=5000) as hub, serving(hub) as server:
+        client = await server.connect("/rooms/a")
+        for number in range(3000):
+            await hub.broadcast("a", number)
+        assert [await client.json() for _ in range(3000)] == list(range(3000))
+
+
+async def test_who_left_a_room_hears_nothing_more(memory: MemoryBackend) -> None:
+    hub = Hub(memory.bus)
+
+    async def wander(member: Socket) -> None:
+        async for room in member:
+            for old in tuple(member.rooms):
+                hub.leave(member, old)
+            await hub.enter(member, room)
+            await member.send(f"in {room}")
+
+    async with hub, serving(hub, app_of(hub, wander)) as server:
+        client = await server.connect("/")
+        await client.send("b")
+        assert await client.json() == "in b"
+        await hub.broadcast("a", "for a")
+        await hub.broadcast("b", "for b")
+        assert await client.json() == "for b"
+
+
+async def test_models_travel_as_their_json(memory: MemoryBackend) -> None:
+    class Order(BaseModel):
+        number: int
+
+    async with Hub(memory.bus) as hub, serving(hub) as server:
+        client = await server.connect("/rooms/a")
+        await hub.broadcast("a", Order(number=7))
+        assert await client.json() == {"number": 7}
+
+
+async def test_the_hub_is_a_dependency_that_a_test_overrides(memory: MemoryBackend) -> None:
+    hub, other = Hub(memory.bus), Hub(memory.bus)
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def endpoint(websocket: WebSocket, injected: Annotated[Hub, Depends(hub)]) -> None:
+        async with injected.join(websocket, "a") as member:
+            await member.send(injected is other)
+
+    app.dependency_overrides[hub] = other
+    async with other, serving(hub, app) as server:
+        assert await (await server.connect("/")).json() is True
+
+
+@pytest.mark.parametrize(
+    ("offered", "spoken", "chosen"),
+    [
+        (["bearer", "the.secret.token"], [], "bearer"),
+        (["bearer", "the.secret.token", "chat.v1"], ["chat.v2", "chat.v1"], "chat.v1"),
+        (["chat.v1", "chat.v2"], ["chat.v2", "chat.v1"], "chat.v2"),
+        (["chat.v1"], [], None),
+        ([], ["chat.v1"], None),
+    ],
+)
+async def test_the_subprotocol_is_one_of_the_offered_and_never_the_token(
+    offered: list[str], spoken: list[str], chosen: str | None, memory: MemoryBackend
+) -> None:
+    async with Hub(memory.bus) as hub, serving(hub, app_of(hub, listen, subprotocols=spoken)) as server:
+        client = await server.connect("/", subprotocols=offered or None)
+        assert client.connection.subprotocol == chosen
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [("{not json", 1007), ("NaN", 1007), (b"bytes", 1003), ('"' + "x" * 999 + '"', 1009), ("é" * 501, 1009)],
+)
+async def test_a_message_that_cannot_be_read_has_its_code(
+    message: str | bytes, code: int, memory: MemoryBackend
+) -> None:
+    async with Hub(memory.bus, max_message_size=1000) as hub, serving(hub) as server:
+        client = await server.connect("/rooms/a")
+        await client.connection.send(message)
+        assert (await client.closed())[0] == code
+
+
+async def test_a_message_of_exactly_the_limit_is_read(memory: MemoryBackend) -> None:
+    async with Hub(memory.bus, max_message_size=1000) as hub, serving(hub) as server:
+        client = await server.connect("/rooms/a")
+        await client.connection.send('"' + "x" * 998 + '"')
+        assert await client.json() == "x" * 998
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (RuntimeError("a secret"), 1011, ""),
+        (WebSocketException(4001, "game over"), 4001, "game over"),
+        (ProblemError(401, "Log in."), 3000, "Log in."),
+        (ProblemError(403, "Not yours."), 3003, "Not yours."),
+        (ProblemError(404, "No such order."), 4404, "No such order."),
+        (ProblemError(404, "ö" * 100), 4404, "ö" * 61),
+        (ProblemError(503, "Away."), 1011, ""),
+    ],
+)
+async def test_an_error_after_the_handshake_is_a_close_code(
+    error: Exception, code: int, reason: str, memory: MemoryBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(member: Socket) -> None:
+        raise error
+
+    hub = Hub(memory.bus)
+    async with hub, serving(hub, app_of(hub, fail)) as server:
+        client = await server.connect("/")
+        assert await client.closed() == (code, reason)
+    logged = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(logged) == (1 if code == 1011 else 0)
+
+
+async def test_the_end_of_the_block_says_goodbye_after_everything_sent(memory: MemoryBackend) -> None:
+    async def count(member: Socket) -> None:
+        for number in range(1000):
+            await member.send(number)
+
+    hub = Hub(memory.bus, max_pending=10)
+    async with hub, serving(hub, app_of(hub, count)) as server:
+        client = await server.connect("/")
+        assert [await client.json() for _ in range(1000)] == list(range(1000))
+        assert await client.closed() == (1000, "")
+
+
+async def test_a_socket_does_not_outlive_its_token(memory: MemoryBackend) -> None:
+    now = 1000.0
+    hub = Hub(memory.bus, clock=lambda: now)
+    async with hub, serving(hub, app_of(hub, listen, expires=1000.05)) as server:
+        client = await server.connect("/")
+        await hub.broadcast("a", "still here")
+        assert await client.json() == "still here"
+        now = 1000.1
+        assert await client.closed() == (3000, "The token has expired.")
+
+
+async def test_a_message_behind_the_expiry_is_not_handled(memory: MemoryBackend) -> None:
+    handled = []
+
+    async def slow(member: Socket) -> None:
+        async for message in member:
+            handled.append(message)
+            await member.wait_ended()
+
+    now = 1000.0
+    hub = Hub(memory.bus, clock=lambda: now)
+    async with hub, serving(hub, app_of(hub, slow, expires=1000.05)) as server:
+        client = await server.connect("/")
+        await client.send(1)
+        await client.send(2)
+        now = 1000.1
+        assert (await client.closed())[0] == 3000
+    assert handled == [1]
+
+
+async def test_closing_the_hub_tells_everyone_to_come_again(backend: Backend) -> None:
+    hub = Hub(backend.bus)
+    async with serving(hub) as server:
+        async with hub:
+            clients = [await server.connect(f"/rooms/{number}") for number in range(20)]
+        assert [(await client.closed())[0] for client in clients] == [1012] * 20
+        with pytest.raises(InvalidStatus) as refused:
+            await server.connect("/rooms/a")
+        assert refused.value.response.status_code == 503
+        assert refused.value.response.headers["retry-after"] == "1"
+
+
+async def test_an_endpoint_that_goes_on_after_its_socket_ended_is_cancelled(memory: MemoryBackend) -> None:
+    cancelled = asyncio.Event()
+
+    async def deaf(member: Socket) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    hub = Hub(memory.bus, close_timeout=0.05)
+    async with hub, serving(hub, app_of(hub, deaf)) as server:
+        client = await server.connect("/")
+        await client.connection.close()
+        async with asyncio.timeout(5):
+            await cancelled.wait()
+
+
+async def test_an_endpoint_that_only_sends_learns_that_the_client_left(memory: MemoryBackend) -> None:
+    left = asyncio.Event()
+
+    async def push(member: Socket) -> None:
+        await member.wait_ended()
+        left.set()
+
+    hub = Hub(memory.bus, close_timeout=0.05)
+    async with hub, serving(hub, app_of(hub, push)) as server:
+        client = await server.connect("/")
+        for number in range(100):  # nobody reads these
+            await client.send(number)
+        await client.connection.close()
+        async with asyncio.timeout(5):
+            await left.wait()
+
+
+async def test_sending_to_a_socket_that_ended_ends_the_endpoint_quietly(
+    memory: MemoryBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended = asyncio.Event()
+
+    async def chatter(member: Socket) -> None:
+        try:
+            while True:
+                await member.send("tick")
+                await asyncio.sleep(0)
+        finally:
+            ended.set()
+
+    hub = Hub(memory.bus)
+    async with hub, serving(hub, app_of(hub, chatter)) as server:
+        client = await server.connect("/")
+        await client.connection.close()
+        async with asyncio.timeout(5):
+            await ended.wait()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_a_hub_that_was_not_entered_says_so(memory: MemoryBackend) -> None:
+    hub = Hub(memory.bus)
+    with pytest.raises(ConfigurationError, match="hub is not open"):
+        async with hub.join(WebSocket({"type": "websocket", "subprotocols": []}, None, None)):  # type: ignore[arg-type]
+            pass
+
+
+async def test_one_hub_serves_one_loop_after_another(memory: MemoryBackend) -> None:
+    hub = Hub(memory.bus)
+    for _ in range(2):
+        async with hub, serving(hub) as server:
+            client = await server.connect("/rooms/a")
+            await hub.broadcast("a", "hello")
+            assert await client.json() == "hello"

@@ -72,6 +72,11 @@ class Hub:
         """The dependency: `Annotated[Hub, Depends(hub)]`, to be overridden in a test."""
         return self
 
+    @property
+    def sockets(self) -> int:
+        """How many sockets this process holds."""
+        return len(self._sockets)
+
     async def __aenter__(self) -> Self:
         self._state = "open"
         return self
@@ -181,6 +186,7 @@ class Hub:
             if room in self._rooms:
                 await self._rooms[room].deliver_here(message)
             return False
+        await asyncio.sleep(0)  # a bus in memory never waits: without this a loop of broadcasts overruns it
         return True
 
     def _forget(self, socket: Socket) -> None:
