@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .problems import ProblemMiddleware as ProblemMiddleware
     from .problems import Problems as Problems
     from .problems import problem as problem
+    from .rate_limit import RateLimiter as RateLimiter
+    from .rate_limit import RateLimitMiddleware as RateLimitMiddleware
     from .request_logging import RequestLoggingMiddleware as RequestLoggingMiddleware
     from .request_logging import bind as bind
     from .request_logging import request_id as request_id
@@ -42,6 +44,7 @@ _HOMES = {
         "ProdkitError",
         "UnavailableError",
     ),
+    "rate_limit": ("RateLimitMiddleware", "RateLimiter"),
     "request_logging": ("RequestLoggingMiddleware", "bind", "request_id"),
     "websocket": ("Hub",),
     "problems": ("Problem", "ProblemMiddleware", "Problems", "problem"),

@@ -1,0 +1,39 @@
+"""Who a request counts for: functions from a connection to an identity."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+
+from starlette.requests import HTTPConnection
+
+from .._client import TrustedProxies, network
+
+__all__ = ["Key", "by_address", "by_header"]
+
+Key = Callable[[HTTPConnection], str | Awaitable[str | None] | None]
+"""An identity, or `None` where the request shows none. A plain function must not block."""
+
+
+def by_address(trusted_proxies: TrustedProxies | Iterable[str] | int = (), *, ipv6_prefix: int = 64) -> Key:
+    """The client's address, of IPv6 the network that one subscriber has.
+
+    :param trusted_proxies: see `TrustedProxies`.
+    :param ipv6_prefix: bits of an IPv6 address that tell clients apart.
+    """
+    proxies = TrustedProxies.of(trusted_proxies)
+
+    def address(connection: HTTPConnection) -> str | None:
+        found = proxies.client(connection.scope)
+        return found if found is None or ":" not in found else network(found, ipv6_prefix)
+
+    return address
+
+
+def by_header(name: str) -> Key:
+    """The value of a header field, such as `x-api-key`. Whoever sends a new value gets a new budget: check
+    it first, or limit by address as well."""
+
+    def header(connection: HTTPConnection) -> str | None:
+        return connection.headers.get(name)
+
+    return header
