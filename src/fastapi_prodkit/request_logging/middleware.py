@@ -8,9 +8,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .._asgi import Place, hoist, layers, lifespan_checked
+from .._asgi import Place, layers, lifespan_checked, lift
 from .._client import TrustedProxies
-from .._fastapi import RouteTable, check_routes
+from .._fastapi import RouteTable, app_of, check_routes
 from . import formats
 from .context import current
 from .exchange import Exchange, HTTPExchange
@@ -74,11 +74,12 @@ class RequestLoggingMiddleware:
         self._placed = False
         self._routes: RouteTable | None = None
         self.dropped = 0
+        lift(app_of(app), self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self.app  # before a change of place: the layers outside of it have been called already
+        app = self.app
         if not self._placed:
-            self._find_place(scope)
+            self._find_app(scope)
         kind = scope["type"]
         if kind == "lifespan":
             await self._lifespan(app, scope, receive, send)
@@ -126,14 +127,11 @@ class RequestLoggingMiddleware:
         except Exception:
             self.dropped += 1
 
-    def _find_place(self, scope: Scope) -> None:
-        """Go where it belongs in the stack of the app; one that stands around an app stays there."""
+    def _find_app(self, scope: Scope) -> None:
+        """The app that holds it or, where it stands around one, that app."""
         self._placed = True
-        app = scope.get("app")
-        if app is not None:
-            hoist(app.middleware_stack, self)
-        else:
-            app = next((layer for layer in layers(self.app) if hasattr(layer, "routes")), None)
+        around = (layer for layer in layers(self.app) if hasattr(layer, "routes"))
+        app = scope.get("app") or next(around, None)
         self._routes = RouteTable(app) if app is not None else None
 
     async def _lifespan(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
