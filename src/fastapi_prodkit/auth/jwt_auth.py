@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import secrets
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
@@ -22,6 +23,8 @@ from .keys import Keys
 from .sources import TokenSource, bearer_header
 
 __all__ = ["JWTAuth"]
+
+_SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749 section 3.3
 
 logger = logging.getLogger("fastapi_prodkit.auth")
 
@@ -67,6 +70,8 @@ class JWTAuth(SecurityBase):
             raise ConfigurationError(f"leeway={leeway!r} must be between 0 and 300 seconds")
         if not sources:
             raise ConfigurationError("sources=[] finds no token: leave it out for the Authorization header")
+        if isinstance(types, str) or not types:
+            raise ConfigurationError(f"types={types!r} must be a list of names, such as ['JWT']")
         if max_size < 128:
             raise ConfigurationError(f"max_size={max_size!r} holds no token: give it at least 128 bytes")
         if not realm.isascii() or not realm.isprintable() or set(realm) & {'"', "\\"}:
@@ -78,7 +83,7 @@ class JWTAuth(SecurityBase):
         self._audiences = _names("audience", audience)
         self._leeway = leeway
         self._required = frozenset({"sub", "exp", *_names("required", required)})
-        self._type = next(iter(types), "JWT")
+        self._type = next(iter(types))
         self._types = frozenset(each.lower().removeprefix("application/") for each in types)
         self._sources = tuple(sources)
         self._max_size = max_size
@@ -96,8 +101,8 @@ class JWTAuth(SecurityBase):
 
         An override of this `JWTAuth` holds for it as well.
         """
-        if not scopes or not all(scope.isascii() and scope.isprintable() and scope for scope in scopes):
-            raise ConfigurationError(f"requires{scopes!r} must name at least one scope, in plain ASCII")
+        if not scopes or not all(_SCOPE.fullmatch(scope) for scope in scopes):
+            raise ConfigurationError(f"requires{scopes!r} must name scopes: ASCII without spaces and quotes")
 
         async def with_scopes(claims: Claims = Security(self, scopes=list(scopes))) -> Claims:
             self._check_scopes(claims, scopes)
