@@ -106,3 +106,42 @@ def test_a_websocket_is_refused_before_it_is_accepted(
         pass
     assert refused.value.status_code == status
     assert refused.value.headers["www-authenticate"].startswith("Bearer ")
+
+
+def test_an_override_of_the_instance_holds_for_its_scopes_too(client: TestClient, auth: JWTAuth) -> None:
+    app = client.app
+    assert isinstance(app, FastAPI)
+    app.dependency_overrides[auth] = lambda: Claims("eve", frozenset({"orders:write"}))
+    assert client.get("/me").json() == "eve"
+    assert client.post("/orders").json() == "ordered"
+    app.dependency_overrides[auth] = lambda: Claims("eve")
+    assert client.post("/orders").status_code == 403
+
+
+def test_the_document_shows_the_scheme_and_the_scopes(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    assert document["components"]["securitySchemes"] == {
+        "JWT": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    }
+    assert document["paths"]["/me"]["get"]["security"] == [{"JWT": []}]
+    assert document["paths"]["/orders"]["post"]["security"] == [{"JWT": ["orders:write"]}]
+
+
+def test_claims_can_be_answered_as_they_are(auth: JWTAuth) -> None:
+    app = FastAPI()
+
+    @app.get("/")
+    async def endpoint(claims: Annotated[Claims, Depends(auth)]) -> Claims:
+        return claims
+
+    response = TestClient(app).get("/", headers=bearer(auth.issue("ada", ttl=60, team="blue")))
+    assert response.json()["subject"] == "ada"
+    assert response.json()["raw"]["team"] == "blue"
+
+
+def test_claims_cannot_be_changed(auth: JWTAuth) -> None:
+    claims = auth.verify(auth.issue("ada", ttl=60))
+    with pytest.raises(AttributeError):
+        claims.subject = "eve"  # type: ignore[misc]  # that is the point
+    with pytest.raises(TypeError):
+        claims.raw["sub"] = "eve"  # type: ignore[index]  # that is the point

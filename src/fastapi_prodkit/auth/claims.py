@@ -6,11 +6,16 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import PlainSerializer
 
 __all__ = ["Claims", "InvalidTokenError", "read_claims"]
 
 _END_OF_TIME = 253_402_300_799  # the last second of the year 9999, which datetime can still hold
+
+
+_ReadOnly = Annotated[Mapping[str, Any], PlainSerializer(dict, return_type=dict[str, Any])]
 
 
 class InvalidTokenError(Exception):
@@ -41,7 +46,7 @@ class Claims:
     expires: float = math.inf
     issuer: str | None = None
     token_id: str | None = None
-    raw: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
+    raw: _ReadOnly = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
 
 
 def read_claims(
