@@ -107,8 +107,9 @@ def correlation_id(rig: Rig) -> FastAPI:
 def structlog(rig: Rig) -> FastAPI:
     import structlog
 
+    stream: Any = rig.tape
     logger = structlog.wrap_logger(
-        structlog.WriteLogger(rig.tape),  # type: ignore[arg-type] # a tape has what is used of a file
+        structlog.WriteLogger(stream),
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,

@@ -15,9 +15,10 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("redis", extra="redis") from error
 
 from .bus import RedisBus
+from .cluster import ClusterLink
 from .counters import RedisCounters
 from .store import RedisStore
-from .url import connector, wire
+from .url import wire
 
 __all__ = ["RedisBackend", "RedisBus", "RedisCounters", "RedisStore"]
 
@@ -50,11 +51,9 @@ class RedisBackend:
         self._wire = wire(url, timeout=timeout)
         self.store = RedisStore(self._wire, prefix=prefix)
         self.counters = RedisCounters(
-            self._wire, prefix=prefix, clustered=url.startswith("redis+cluster:"), clock=clock
+            self._wire, prefix=prefix, clustered=isinstance(self._wire, ClusterLink), clock=clock
         )
-        self.bus = RedisBus(
-            self._wire, connector(url), prefix=prefix, max_pending=max_pending, timeout=timeout
-        )
+        self.bus = RedisBus(self._wire, prefix=prefix, max_pending=max_pending, timeout=timeout)
 
     async def __aenter__(self) -> Self:
         await self._wire.open()

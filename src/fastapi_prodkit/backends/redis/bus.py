@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -21,40 +21,49 @@ __all__ = ["RedisBus"]
 logger = logging.getLogger("fastapi_prodkit.backends.redis")
 
 
+class _Channel:
+    """:ivar asked: how many SUBSCRIBE commands the server has not confirmed yet."""
+
+    def __init__(self) -> None:
+        self.inboxes: set[Inbox] = set()
+        self.confirmed = asyncio.Event()
+        self.asked = 0
+
+
 class RedisBus:
     """A `Bus` over pub/sub: one listening connection per process, for all its channels.
 
     A connection that is lost, or silent for longer than `heartbeat` allows, is replaced; the channels are
     subscribed again and every listener is told by a `None` that messages may be missing.
 
-    :param wire: carries what is published.
-    :param connect: makes a fresh, unconnected connection for listening.
+    :param wire: carries what is published, and dials the listening connection.
     :param prefix: goes before every channel.
     :param max_pending: the most messages that one listener may be behind.
     :param timeout: seconds that the server may take to confirm.
     :param heartbeat: seconds of silence after which the server is asked for a sign of life.
+    :param connect_timeout: seconds that one attempt to connect may take.
+    :param retry_interval: seconds between two attempts to connect.
     """
 
     def __init__(
         self,
         wire: Wire,
-        connect: Callable[[], AbstractConnection],
         *,
         prefix: str,
         max_pending: int,
         timeout: float,
         heartbeat: float = 1.0,
+        connect_timeout: float = 1.0,
         retry_interval: float = 0.25,
     ) -> None:
         self._wire = wire
-        self._connect = connect
         self._prefix = prefix
         self._max_pending = max_pending
         self._timeout = timeout
         self._heartbeat = heartbeat
+        self._connect_timeout = connect_timeout
         self._retry_interval = retry_interval
-        self._inboxes: dict[str, set[Inbox]] = {}
-        self._confirmed: dict[str, asyncio.Event] = {}
+        self._channels: dict[str, _Channel] = {}
         self._connection: AbstractConnection | None = None
         self._heard = False
         self._task: asyncio.Task[None] | None = None
@@ -80,24 +89,32 @@ class RedisBus:
             )
         name = self._prefix + channel
         inbox = Inbox(self._max_pending)
-        first = name not in self._inboxes
-        self._inboxes.setdefault(name, set()).add(inbox)
+        heard = self._channels.get(name)
+        if heard is None:
+            heard = self._channels[name] = _Channel()
+        heard.inboxes.add(inbox)
         try:
-            if first:
-                self._confirmed[name] = asyncio.Event()
-                await self._send("SUBSCRIBE", name)
+            if len(heard.inboxes) == 1:
+                await self._ask_for(name)
             try:
                 async with asyncio.timeout(max(self._timeout, 2.0)):
-                    await self._confirmed[name].wait()
+                    await heard.confirmed.wait()
             except TimeoutError:
                 raise UnavailableError("the Redis server did not confirm a subscription") from None
             yield inbox
         finally:
-            listeners = self._inboxes[name]
-            listeners.discard(inbox)
-            if not listeners:
-                del self._inboxes[name], self._confirmed[name]
+            heard.inboxes.discard(inbox)
+            if not heard.inboxes:
+                heard.confirmed.clear()
                 await self._send("UNSUBSCRIBE", name)
+                if not heard.inboxes and not heard.asked:
+                    self._channels.pop(name, None)
+
+    async def _ask_for(self, *names: str) -> None:
+        if self._connection is not None:
+            for name in names:
+                self._channels[name].asked += 1
+            await self._send("SUBSCRIBE", *names)
 
     async def _send(self, *command: Any) -> None:
         """Send on the listening connection, if there is one; `_run` subscribes on a new one itself."""
@@ -108,27 +125,39 @@ class RedisBus:
 
     async def _run(self) -> None:
         while True:
-            connection = self._connect()
+            connection: AbstractConnection | None = None
             try:
-                async with asyncio.timeout(1.0):
+                async with asyncio.timeout(self._connect_timeout):
+                    connection = await self._wire.dial()
                     await connection.connect()
                 self._connection = connection
-                if self._inboxes:
-                    await self._send("SUBSCRIBE", *self._inboxes)
+                if self._channels:
+                    await self._ask_for(*self._channels)
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._listen(connection))
                     group.create_task(self._watch())
-            except* (RedisError, OSError) as errors:
-                logger.warning("lost the listening connection: %s", type(errors.exceptions[0]).__name__)
+            except* Exception as errors:  # whatever it is: this task outlives it and tries again
+                level = logging.DEBUG if self._connection is None else logging.WARNING
+                error = errors.exceptions[0]
+                logger.log(level, "lost the listening connection: %s: %s", type(error).__name__, error)
             finally:
-                self._connection = None
-                with suppress(RedisError, OSError):
-                    await connection.disconnect(nowait=True)
-                for name, listeners in self._inboxes.items():
-                    self._confirmed[name].clear()
-                    for inbox in listeners:
-                        inbox.lose()
+                self._lose()
+                if connection is not None:
+                    with suppress(RedisError, OSError):
+                        await connection.disconnect(nowait=True)
             await asyncio.sleep(self._retry_interval)
+
+    def _lose(self) -> None:
+        if self._connection is None:
+            return
+        self._connection = None
+        for name, channel in list(self._channels.items()):
+            channel.asked = 0
+            channel.confirmed.clear()
+            for inbox in channel.inboxes:
+                inbox.lose()
+            if not channel.inboxes:
+                del self._channels[name]
 
     async def _listen(self, connection: AbstractConnection) -> None:
         while True:
@@ -137,11 +166,18 @@ class RedisBus:
             if not isinstance(reply, list):
                 continue
             kind, name = reply[0], reply[1].decode()
+            channel = self._channels.get(name)
+            if channel is None:
+                continue
             if kind == b"message":
-                for inbox in self._inboxes.get(name, ()):
+                for inbox in channel.inboxes:
                     inbox.put(reply[2])
-            elif kind == b"subscribe" and name in self._confirmed:
-                self._confirmed[name].set()
+            elif kind == b"subscribe":
+                channel.asked -= 1
+                if not channel.asked and channel.inboxes:
+                    channel.confirmed.set()
+            elif not channel.inboxes and not channel.asked:
+                del self._channels[name]
 
     async def _watch(self) -> None:
         """A frozen server keeps its sockets open: ask, and hang up where no answer comes."""

@@ -1,60 +1,214 @@
-"""A cluster of servers: the client library finds the node of each key."""
+"""A cluster of servers: one link to each primary, and the map of which of them holds which key."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+from redis.asyncio.connection import AbstractConnection
+from redis.crc import key_slot
+from redis.exceptions import AskError, MovedError
 
 from ...errors import ConfigurationError, UnavailableError
-from .link import unavailable
+from .link import Command, Dial, Link
 
 __all__ = ["ClusterLink"]
 
+logger = logging.getLogger("fastapi_prodkit.backends.redis")
+
+Address = tuple[str, int]
+
+_SLOTS = 16384
+_HOPS = 5  # redirections that one command follows
+
 
 class ClusterLink:
-    """Sends each command to the node that holds its key.
+    """Sends each command to the primary that holds its key; learns the map anew when it changed.
 
-    :param connect: makes the cluster client.
-    :param timeout: seconds that a command may take.
-    :param pause: seconds during which calls fail at once after one that found the cluster away.
+    :param seeds: where to ask first.
+    :param dial: makes a fresh, unconnected connection to `host=` and `port=`.
+    :param link: makes the link to a primary from what dials it.
+    :param on_change: called when keys have moved.
+    :param interval: seconds between two looks at the map while a primary is away.
     """
 
-    def __init__(self, connect: Callable[[], RedisCluster], *, timeout: float, pause: float = 0.5) -> None:
-        self._connect = connect
-        self._timeout = timeout
-        self._pause = pause
-        self._client: RedisCluster | None = None
-        self._away_until = 0.0
+    def __init__(
+        self,
+        seeds: Sequence[Address],
+        dial: Callable[..., Coroutine[Any, Any, AbstractConnection]],
+        link: Callable[[Dial], Link],
+        *,
+        on_change: Callable[[], None] | None = None,
+        interval: float = 0.25,
+    ) -> None:
+        self._seeds = list(seeds)
+        self._dial = dial
+        self._make = link
+        self._on_change = on_change
+        self._interval = interval
+        self._links: dict[Address, Link] = {}
+        self._owners: list[Address] = []
+        self._stale = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        self._client = self._connect()
+        """Connect and learn the map, or go on trying in the background.
+
+        :raises ConfigurationError: if a server is there and refuses the credentials.
+        """
+        self._stale = asyncio.Event()
+        try:
+            await self._connect(self._seeds)
+            with suppress(UnavailableError):
+                await self._learn()
+        except ConfigurationError:
+            await self.close()
+            raise
+        self._task = asyncio.create_task(self._watch(), name="prodkit-redis-cluster")
 
     async def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        links, self._links, self._owners = self._links, {}, []
+        await asyncio.gather(*(link.close() for link in links.values()))
+
+    async def dial(self) -> AbstractConnection:
+        """A fresh connection to any server of the cluster: each hears what any of them publishes."""
+        up = [address for address, link in self._links.items() if link.is_up]
+        if not up:
+            self._seeds = [*self._seeds[1:], self._seeds[0]]
+        return await self._to((up or self._seeds)[0])()
 
     async def call(self, *command: Any) -> Any:
         """The reply to one command.
 
-        :raises UnavailableError: if the cluster is away, the reply is late, or a server refuses.
+        :raises UnavailableError: if the key's primary is away, late, or refuses.
         """
-        if self._client is None:
+        return (await self._send(self._holder(command), [command]))[0]
+
+    async def many(self, *commands: Command) -> list[Any]:
+        """The replies to several commands, those for one primary together.
+
+        :raises UnavailableError: as `call`, for any command that fails.
+        """
+        shares: dict[Address, list[int]] = {}
+        for index, command in enumerate(commands):
+            shares.setdefault(self._holder(command), []).append(index)
+        sending = (
+            self._send(address, [commands[index] for index in share]) for address, share in shares.items()
+        )
+        replies: list[Any] = [None] * len(commands)
+        for share, answers in zip(shares.values(), await asyncio.gather(*sending), strict=True):
+            for index, answer in zip(share, answers, strict=True):
+                replies[index] = answer
+        return replies
+
+    def _holder(self, command: Command) -> Address:
+        if self._task is None:
             raise ConfigurationError(
-                "the Redis backend is not open: hand it to Resources(backend), or use `async with backend:`"
+                "the Redis backend is not open on this event loop: hand it to Resources(backend), or use "
+                "`async with backend:`"
             )
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._away_until:
-            raise UnavailableError("the Redis cluster is away")
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await self._client.execute_command(*command)
-        except NoScriptError:
-            raise
-        except (RedisError, RedisClusterException, OSError) as error:
-            self._away_until = loop.time() + self._pause
-            raise unavailable(error) from error
+        if not self._owners:
+            self._stale.set()
+            raise UnavailableError("no server of the Redis cluster answers")
+        key = _key(command)
+        if key is None:
+            return next((each for each, link in self._links.items() if link.is_up), self._owners[0])
+        return self._owners[key_slot(key)]
+
+    async def _send(self, address: Address, commands: list[Command]) -> list[Any]:
+        """Follow redirections until somebody answers all of them."""
+        asking: list[Command] = []
+        for _ in range(_HOPS):
+            link = self._links.get(address) or await self._join(address)
+            try:
+                return (await link.many(*asking, *commands))[len(asking) :]
+            except UnavailableError:
+                self._stale.set()
+                raise
+            except AskError as error:
+                if len(commands) > 1:
+                    return list(await asyncio.gather(*(self.call(*command) for command in commands)))
+                moved = isinstance(error, MovedError)
+                if moved:
+                    self._stale.set()
+                address = (error.host or address[0], error.port)
+                asking = [] if moved else [("ASKING",)]
+        raise UnavailableError("the Redis cluster sends a command in circles")
+
+    async def _join(self, address: Address) -> Link:
+        await self._connect([address])
+        return self._links[address]
+
+    async def _connect(self, addresses: Iterable[Address]) -> None:
+        new = {each: self._make(self._to(each)) for each in addresses if each not in self._links}
+        self._links.update(new)
+        await asyncio.gather(*(link.open() for link in new.values()))
+
+    def _to(self, address: Address) -> Dial:
+        return partial(self._dial, host=address[0], port=address[1])
+
+    async def _watch(self) -> None:
+        """Learn the map anew when a command met a sign that it changed, and until every primary is up."""
+        while True:
+            if self._owners and all(link.is_up for link in self._links.values()):
+                await self._stale.wait()
+            else:
+                await asyncio.sleep(self._interval)
+            self._stale.clear()
+            try:
+                await self._learn()
+            except UnavailableError:
+                await self._connect(self._seeds)
+            except Exception:
+                logger.exception("could not read the map of the Redis cluster")
+                await asyncio.sleep(self._interval)
+
+    async def _learn(self) -> None:
+        owners = await self._ask()
+        await self._connect(set(owners))
+        if owners != self._owners:
+            self._owners = owners
+            if self._on_change is not None:
+                self._on_change()
+        gone = [address for address in self._links if address not in owners]
+        await asyncio.gather(*(self._links.pop(address).close() for address in gone))
+
+    async def _ask(self) -> list[Address]:
+        """The address of the primary of each slot, from the first server that answers."""
+        for (host, _), link in list(self._links.items()):
+            if link.is_up:
+                with suppress(UnavailableError):
+                    return _owners(await link.call("CLUSTER", "SLOTS"), host)
+        raise UnavailableError("no server of the Redis cluster answers")
+
+
+def _owners(ranges: list[Any], asked: str) -> list[Address]:
+    owners: list[Address] = [("", 0)] * _SLOTS
+    for first, last, primary, *_ in ranges:
+        host = (primary[0] or b"").decode()
+        address = (asked if host in ("", "?") else host, int(primary[1]))
+        owners[first : last + 1] = [address] * (last + 1 - first)
+    if ("", 0) in owners:
+        raise UnavailableError("the Redis cluster does not cover all its slots")
+    return owners
+
+
+def _key(command: Command) -> bytes | None:
+    """The first key of a command as this package writes them."""
+    name = command[0]
+    if name in ("EVAL", "EVALSHA"):
+        key = command[3] if int(command[2]) > 0 else None
+    elif name in ("PUBLISH", "PING", "TIME", "CLUSTER"):
+        key = None
+    else:
+        key = command[1]
+    return key.encode() if isinstance(key, str) else key

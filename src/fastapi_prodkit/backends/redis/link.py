@@ -1,8 +1,8 @@
 """One connection that many callers share.
 
-Commands issued while an exchange is in flight travel together in the next one: a burst of a thousand calls
-costs a handful of round trips, and no pool runs dry. Connecting happens in the background; while there is no
-connection every call fails at once, so that a server that is away costs its timeout once, not per request.
+What is called while replies are awaited is written together and answered in order: a burst of a thousand
+calls costs a handful of packets, and no pool runs dry. Connecting happens in the background; while there is
+no connection every call fails at once, so that a server that is away costs its timeout once, not per request.
 """
 
 from __future__ import annotations
@@ -10,190 +10,258 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    MasterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from ...errors import ConfigurationError, UnavailableError
 
-__all__ = ["Link", "unavailable"]
+__all__ = ["Command", "Dial", "Link", "unavailable"]
 
 logger = logging.getLogger("fastapi_prodkit.backends.redis")
 
+Command = tuple[Any, ...]
+Dial = Callable[[], Coroutine[Any, Any, AbstractConnection]]
+
 _LATE = 0.02  # a timer this late means that the loop was stalled, not the server
-_FATAL = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED", "NOAUTH", "WRONGPASS")
+_ELSEWHERE = (ReadOnlyError, MasterDownError)  # this is not, or no longer, the server to talk to
+_FOR_THE_CALLER = (NoScriptError, AskError)  # answers that the layer above knows how to go on from
 
 
-class _Call(NamedTuple):
-    command: tuple[Any, ...]
-    reply: asyncio.Future[Any]
+class _Call:
+    """One or more commands whose replies are awaited together."""
+
+    __slots__ = ("due", "expected", "replies", "waiter")
+
+    def __init__(self, waiter: asyncio.Future[Any], expected: int, due: float) -> None:
+        self.waiter = waiter
+        self.expected = expected
+        self.due = due
+        self.replies: list[Any] = []
+
+    def settle(self) -> None:
+        """Hand over the replies; of several errors the first."""
+        if self.waiter.done():
+            return
+        for reply in self.replies:
+            if isinstance(reply, Exception):
+                self.waiter.set_exception(reply)
+                return
+        self.waiter.set_result(self.replies)
+
+    def fail(self, error: UnavailableError) -> None:
+        if not self.waiter.done():
+            self.waiter.set_exception(error)
 
 
 class Link:
     """A pipelined connection that mends itself.
 
-    :param connect: makes a fresh, unconnected connection.
-    :param timeout: seconds that an exchange may take; the connection is dropped after it.
+    :param dial: makes a fresh, unconnected connection.
+    :param timeout: seconds that a reply may take; the connection is dropped after it.
+    :param greeting: commands for each new connection, before it counts as up.
+    :param on_lost: called whenever an established connection is gone.
     :param connect_timeout: seconds that one attempt to connect may take.
     :param retry_interval: seconds between two attempts to connect.
-    :param max_batch: the most commands in one exchange.
     """
 
     def __init__(
         self,
-        connect: Callable[[], AbstractConnection],
+        dial: Dial,
         *,
         timeout: float,
+        greeting: Sequence[Command] = (),
+        on_lost: Callable[[], None] | None = None,
         connect_timeout: float = 1.0,
         retry_interval: float = 0.25,
-        max_batch: int = 512,
     ) -> None:
-        self._connect = connect
+        self.dial = dial
         self._timeout = timeout
+        self._greeting = [*greeting, ("PING",)]
+        self._on_lost = on_lost
         self._connect_timeout = connect_timeout
         self._retry_interval = retry_interval
-        self._max_batch = max_batch
-        self._queue: list[_Call] = []
-        self._wake: asyncio.Event | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._calls: deque[_Call] = deque()
+        self._unsent: list[bytes] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._up = False
-        self._expired = False
+        self._task: asyncio.Task[None] | None = None
+        self._connection: AbstractConnection | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._late = False
+        self._refusal: AuthenticationError | None = None
 
     @property
     def is_up(self) -> bool:
-        return self._up
+        return self._writer is not None
 
     async def open(self) -> None:
-        """Start connecting; returns when the first attempt succeeded or failed."""
+        """Start connecting; returns when the first attempt succeeded or failed.
+
+        :raises ConfigurationError: if the server is there and refuses the credentials.
+        """
         self._loop = asyncio.get_running_loop()
-        self._wake = asyncio.Event()
         tried = asyncio.Event()
         self._task = asyncio.create_task(self._run(tried), name="prodkit-redis-link")
         await tried.wait()
+        if self._refusal is not None:
+            refusal = self._refusal
+            await self.close()
+            raise ConfigurationError(
+                f"the Redis server refuses the credentials in the URL: {refusal}"
+            ) from None
 
     async def close(self) -> None:
-        task, self._task, self._up = self._task, None, False
+        task, self._task = self._task, None
         if task is not None:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        self._fail(UnavailableError("the Redis backend was closed"))
 
     async def call(self, *command: Any) -> Any:
         """The reply to one command.
 
         :raises UnavailableError: if there is no connection, the reply is late, or the server refuses.
         """
-        if not self._up or self._loop is None or self._wake is None:
-            if self._task is None:
-                raise ConfigurationError(
-                    "the Redis backend is not open: hand it to Resources(backend), or use "
-                    "`async with backend:`"
-                )
-            raise UnavailableError("no connection to the Redis server")
-        reply: asyncio.Future[Any] = self._loop.create_future()
-        self._queue.append(_Call(command, reply))
-        self._wake.set()
-        return await reply
+        return (await self._submit((command,)))[0]
+
+    async def many(self, *commands: Command) -> list[Any]:
+        """The replies to several commands that travel together, in their order.
+
+        :raises UnavailableError: as `call`, for the first command that fails.
+        """
+        return await self._submit(commands) if commands else []
+
+    def _submit(self, commands: Sequence[Command]) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        if self._writer is None or self._connection is None or loop is not self._loop:
+            raise self._closed(loop)
+        packed: list[bytes] = []
+        for command in commands:
+            packed += self._connection.pack_command(*command)
+        now = loop.time()
+        call = _Call(loop.create_future(), len(commands), now + self._timeout)
+        if self._timer is None:
+            self._timer = loop.call_at(call.due, self._expire, call.due)
+        idle = not self._calls
+        self._calls.append(call)
+        if idle:
+            self._writer.writelines(packed)
+        else:
+            if not self._unsent:
+                loop.call_soon(self._flush)
+            self._unsent += packed
+        return call.waiter
+
+    def _closed(self, loop: asyncio.AbstractEventLoop) -> Exception:
+        if self._task is None or loop is not self._loop:
+            return ConfigurationError(
+                "the Redis backend is not open on this event loop: hand it to Resources(backend), or use "
+                "`async with backend:`"
+            )
+        return UnavailableError("no connection to the Redis server")
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._writer is not None and unsent:
+            self._writer.writelines(unsent)
 
     async def _run(self, tried: asyncio.Event) -> None:
         while True:
-            connection = self._connect()
+            connection: AbstractConnection | None = None
             try:
                 async with asyncio.timeout(self._connect_timeout):
-                    await connection.connect()
-                self._up = True
+                    connection = await self.dial()
+                    await self._greet(connection)
+                if tried.is_set():
+                    logger.info("the Redis server is back")
+                self._refusal = None
+                self._connection, self._writer = connection, connection._writer  # the one private name
                 tried.set()
-                await self._serve(connection)
-            except (RedisError, OSError) as error:
-                level = logging.WARNING if self._up or not tried.is_set() else logging.DEBUG
-                self._up = False
+                await self._read(connection)
+            except Exception as error:  # whatever it is: this task outlives it and tries again
+                self._lose(error, first=not tried.is_set())
                 tried.set()
-                logger.log(level, "the Redis server is away: %s", type(error).__name__)
-                self._fail(unavailable(error))
             finally:
-                self._up = False
-                with suppress(RedisError, OSError):
-                    await connection.disconnect(nowait=True)
+                self._drop()
+                if connection is not None:
+                    with suppress(RedisError, OSError):
+                        await connection.disconnect(nowait=True)
             await asyncio.sleep(self._retry_interval)
 
-    async def _serve(self, connection: AbstractConnection) -> None:
-        assert self._wake is not None
+    async def _greet(self, connection: AbstractConnection) -> None:
+        await connection.connect()
+        for command in self._greeting:
+            await connection.send_command(*command, check_health=False)
+            await connection.read_response(timeout=math.inf)
+
+    async def _read(self, connection: AbstractConnection) -> None:
+        calls = self._calls
         while True:
-            await self._wake.wait()
-            batch, self._queue = self._queue[: self._max_batch], self._queue[self._max_batch :]
-            if not self._queue:
-                self._wake.clear()
             try:
-                await self._exchange(connection, batch)
-            except BaseException as error:
-                for call in batch:
-                    _settle(call, unavailable(error))
+                reply: Any = await connection.read_response(timeout=math.inf)
+            except _ELSEWHERE:
                 raise
+            except ResponseError as error:
+                reply = error if isinstance(error, _FOR_THE_CALLER) else unavailable(error)
+            call = calls[0]
+            call.replies.append(reply)
+            if len(call.replies) == call.expected:
+                calls.popleft()
+                call.settle()
 
-    async def _exchange(self, connection: AbstractConnection, batch: list[_Call]) -> None:
+    def _expire(self, due: float) -> None:
+        """Hang up if the oldest call is overdue; a stall of our own loop is not the server's."""
         assert self._loop is not None
-        timer = self._arm(self._loop, asyncio.current_task())
-        try:
-            await connection.send_packed_command(
-                connection.pack_commands([call.command for call in batch]), check_health=False
-            )
-            for call in batch:
-                try:
-                    reply: Any = await connection.read_response(timeout=math.inf)
-                except ResponseError as error:
-                    if str(error).startswith(_FATAL):
-                        raise
-                    reply = error if isinstance(error, NoScriptError) else unavailable(error)
-                _settle(call, reply)
-        except asyncio.CancelledError:
-            if not self._expired:
-                raise
-            self._expired = False
-            task = asyncio.current_task()
-            assert task is not None
-            task.uncancel()
-            raise TimeoutError(f"no reply within {self._timeout} s") from None
-        finally:
-            timer[0].cancel()
+        now = self._loop.time()
+        self._timer = None
+        if not self._calls:
+            return
+        stalled = now - due > _LATE
+        next_due = now + self._timeout if stalled else self._calls[0].due
+        if next_due > now:
+            self._timer = self._loop.call_at(next_due, self._expire, next_due)
+        elif self._writer is not None:
+            self._late = True
+            self._writer.transport.abort()
 
-    def _arm(
-        self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None
-    ) -> list[asyncio.TimerHandle]:
-        """A timer that interrupts the exchange, but not for a stall of our own loop."""
-        due = loop.time() + self._timeout
+    def _lose(self, error: Exception, *, first: bool) -> None:
+        if self._late:
+            error = TimeoutError(f"no reply within {self._timeout} s")
+        news = first or self.is_up
+        if isinstance(error, AuthenticationError):
+            news = news or self._refusal is None
+            self._refusal = error
+        text = "the Redis server is away: %s: %s"
+        logger.log(logging.WARNING if news else logging.DEBUG, text, type(error).__name__, error)
+        self._fail(unavailable(error))
 
-        def expire(due: float) -> None:
-            now = loop.time()
-            if now - due > _LATE:
-                handle[0] = loop.call_at(now + self._timeout, expire, now + self._timeout)
-                return
-            assert task is not None
-            self._expired = True
-            task.cancel()
-
-        handle = [loop.call_at(due, expire, due)]
-        return handle
+    def _drop(self) -> None:
+        """Forget the connection; whoever still waits is told."""
+        was_up, self._connection, self._writer, self._late = self.is_up, None, None, False
+        self._unsent = []
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._fail(UnavailableError("the connection to the Redis server is closed"))
+        if was_up and self._on_lost is not None:
+            self._on_lost()
 
     def _fail(self, error: UnavailableError) -> None:
-        queue, self._queue = self._queue, []
-        if self._wake is not None:
-            self._wake.clear()
-        for call in queue:
-            _settle(call, error)
-
-
-def _settle(call: _Call, reply: Any) -> None:
-    if call.reply.done():
-        return
-    if isinstance(reply, Exception):
-        call.reply.set_exception(reply)
-    else:
-        call.reply.set_result(reply)
+        while self._calls:
+            self._calls.popleft().fail(error)
 
 
 def unavailable(error: BaseException) -> UnavailableError:

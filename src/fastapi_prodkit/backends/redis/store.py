@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 from .scripts import Script
 from .url import Wire
 
@@ -32,7 +29,7 @@ class RedisStore:
     async def get(self, *keys: str) -> list[bytes | None]:
         if len(keys) == 1:
             return [await self._wire.call("GET", self._prefix + keys[0])]
-        return await self._each("GET", keys)
+        return await self._wire.many(*(("GET", self._prefix + key) for key in keys))
 
     async def set(self, key: str, value: bytes, *, ttl: float) -> None:
         if ttl > 0:
@@ -50,12 +47,7 @@ class RedisStore:
         return bool(await _RELEASE.run(self._wire, [self._prefix + key], [value]))
 
     async def delete(self, *keys: str) -> None:
-        await self._each("DEL", keys)
-
-    async def _each(self, command: str, keys: tuple[str, ...]) -> list[Any]:
-        """One command per key: the link sends them together, and a cluster may hold them apart."""
-        calls = (self._wire.call(command, self._prefix + key) for key in keys)
-        return await asyncio.gather(*calls)
+        await self._wire.many(*(("DEL", self._prefix + key) for key in keys))
 
 
 def _milliseconds(seconds: float) -> int:

@@ -1,105 +1,175 @@
-"""From a URL to the client objects of redis-py. Nothing connects here."""
+"""From a URL to what dials its servers. Nothing connects here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
-from urllib.parse import SplitResult, unquote, urlsplit
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from redis.asyncio import ConnectionPool, Sentinel
-from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import MasterNotFoundError
+from redis.backoff import NoBackoff
 
-from ...errors import ConfigurationError
-from .cluster import ClusterLink
-from .link import Link
+from ...errors import ConfigurationError, UnavailableError
+from .cluster import Address, ClusterLink
+from .link import Command, Dial, Link
 
-__all__ = ["Wire", "connector", "wire"]
+__all__ = ["Wire", "wire"]
+
+_OURS: dict[str, Any] = {
+    "decode_responses": False,
+    "socket_timeout": None,  # the link has timeouts of its own, for whole exchanges
+    "socket_connect_timeout": None,
+    "driver_info": None,  # its default reads package metadata from disk at every connect
+}
 
 
 class Wire(Protocol):
-    """Carries commands: one server's pipelined link, or a cluster's."""
+    """Carries commands: one server's pipelined link, or a cluster's links."""
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
     async def call(self, *command: Any) -> Any: ...
+    async def many(self, *commands: Command) -> list[Any]: ...
+    async def dial(self) -> AbstractConnection: ...
 
 
-def wire(url: str, *, timeout: float) -> Wire:
+class _Parts(NamedTuple):
+    kind: str
+    tls: bool
+    credentials: str
+    hosts: list[Address]
+    path: str
+    query: list[tuple[str, str]]
+
+
+def wire(
+    url: str,
+    *,
+    timeout: float,
+    protocol: int = 2,
+    greeting: Sequence[Command] = (),
+    on_lost: Callable[[], None] | None = None,
+) -> Wire:
     """The wire for `url`.
 
-    :raises ConfigurationError: if the URL cannot be read.
+    :param greeting: commands for each new connection.
+    :param on_lost: called whenever a connection is gone, and when keys of a cluster moved.
+    :raises ConfigurationError: if the URL cannot be read. Its message never repeats the URL: it may hold
+        a password.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "redis+cluster":
-        nodes = _hosts(parts, default_port=6379)
-        return ClusterLink(
-            lambda: RedisCluster(
-                startup_nodes=[ClusterNode(host, port) for host, port in nodes],
-                socket_connect_timeout=1.0,
-                protocol=2,
-                **_credentials(parts),
-            ),
-            timeout=timeout,
-        )
-    return Link(connector(url), timeout=timeout)
+
+    def link(dial: Dial) -> Link:
+        return Link(dial, timeout=timeout, greeting=greeting, on_lost=on_lost)
+
+    parts = _split(url)
+    if parts.kind == "sentinel":
+        return link(_sentinel(parts, protocol))
+    pool = _pool(_single(parts) if parts.kind == "cluster" else url, protocol)
+
+    async def dial(**address: Any) -> AbstractConnection:
+        return pool.connection_class(**{**pool.connection_kwargs, **address})
+
+    if parts.kind == "cluster":
+        return ClusterLink(parts.hosts, dial, link, on_change=on_lost)
+    return link(dial)
 
 
-def connector(url: str) -> Callable[[], AbstractConnection]:
-    """Makes fresh connections to the server that `url` names; of a cluster, to its first node.
-
-    :raises ConfigurationError: if the URL cannot be read.
-    """
-    parts = urlsplit(url)
-    if parts.scheme == "redis+sentinel":
-        return _sentinel_connector(parts)
-    if parts.scheme == "redis+cluster":
-        host, port = _hosts(parts, default_port=6379)[0]
-        credentials = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-        url = f"redis://{credentials}{host}:{port}"
-    options: dict[str, Any] = {
-        "protocol": 2,
-        "socket_timeout": None,
-        "socket_connect_timeout": None,
-        "driver_info": None,  # its default reads package metadata from disk at every connect
-    }
+def _pool(url: str, protocol: int) -> ConnectionPool:
+    """Reads the URL as redis-py does; its pool is used for its connection settings alone."""
+    ours = {**_OURS, "protocol": protocol}
     try:
-        pool = ConnectionPool.from_url(url, **options)
-    except ValueError as error:
-        raise ConfigurationError(f"cannot read the Redis URL: {error}") from error
-    return lambda: pool.connection_class(**pool.connection_kwargs)
+        parts = urlsplit(url)
+        query = urlencode([each for each in parse_qsl(parts.query) if each[0] not in ours])
+        pool = ConnectionPool.from_url(parts._replace(query=query).geturl(), **ours)
+        pool.connection_class(**pool.connection_kwargs)
+    except TypeError as error:
+        option = str(error).rpartition("argument ")[2] or "one of its options"
+        raise ConfigurationError(
+            f"the Redis URL has an option that redis-py does not know: {option}"
+        ) from None
+    except ValueError:
+        raise _unreadable() from None
+    return pool
 
 
-def _sentinel_connector(parts: SplitResult) -> Callable[[], AbstractConnection]:
+def _sentinel(parts: _Parts, protocol: int) -> Dial:
+    """Asks the sentinels for the address of the primary before each connection."""
     service, _, database = parts.path.strip("/").partition("/")
     if not service:
         raise ConfigurationError(
             "a Sentinel URL names its service: redis+sentinel://host:26379,host:26379/service/0"
         )
-    sentinel = Sentinel(
-        _hosts(parts, default_port=26379),
-        sentinel_kwargs={"protocol": 2, "socket_timeout": 0.5, "socket_connect_timeout": 0.5},
-    )
-    pool = SentinelConnectionPool(
-        service, sentinel, db=int(database or 0), protocol=2, socket_timeout=None, **_credentials(parts)
-    )
-    return pool.make_connection
+    own = {"sentinel_username": "username", "sentinel_password": "password"}
+    rest = [(name, value) for name, value in parts.query if name not in own]
+    pool = _pool(_single(parts._replace(path=f"/{database}", query=rest)), protocol)
+    settings = pool.connection_kwargs
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "driver_info": None,
+        "socket_timeout": 0.3,  # several are asked in turn within one attempt to connect
+        "socket_connect_timeout": 0.3,
+        "retry": Retry(NoBackoff(), 0),
+        "ssl": parts.tls,
+        **{name: value for name, value in settings.items() if name.startswith("ssl_")},
+        **{own[name]: value for name, value in parts.query if name in own},
+    }
+
+    async def dial() -> AbstractConnection:
+        async with Sentinel(parts.hosts, sentinel_kwargs=options) as sentinel:
+            try:
+                host, port = await sentinel.discover_master(service)
+            except MasterNotFoundError:
+                raise UnavailableError(f"no Sentinel knows a primary of {service!r} that is up") from None
+        return pool.connection_class(**{**settings, "host": host, "port": port})
+
+    return dial
 
 
-def _hosts(parts: SplitResult, *, default_port: int) -> list[tuple[str, int]]:
-    hosts = []
+def _single(parts: _Parts) -> str:
+    """The same URL with the first host alone, which redis-py can read."""
+    host, port = parts.hosts[0]
+    bracketed = f"[{host}]" if ":" in host else host
+    scheme = "rediss" if parts.tls else "redis"
+    query = f"?{urlencode(parts.query)}" if parts.query else ""
+    return f"{scheme}://{parts.credentials}{bracketed}:{port}{parts.path}{query}"
+
+
+def _split(url: str) -> _Parts:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise _unreadable() from None
+    scheme, _, kind = parts.scheme.partition("+")
+    ports = {"sentinel": 26379, "cluster": 6379}
+    credentials, at, _ = parts.netloc.rpartition("@")
+    return _Parts(
+        kind=kind,
+        tls=scheme == "rediss",
+        credentials=credentials + at,
+        hosts=_hosts(parts, default_port=ports[kind]) if kind in ports else [],
+        path=parts.path,
+        query=parse_qsl(parts.query),
+    )
+
+
+def _hosts(parts: SplitResult, *, default_port: int) -> list[Address]:
+    hosts: list[Address] = []
     for each in parts.netloc.rpartition("@")[2].split(","):
         host, colon, port = each.rpartition(":")
-        if not colon:
+        if not colon or each.endswith("]"):
             host, port = each, str(default_port)
         if not host or not port.isdigit():
-            raise ConfigurationError(f"cannot read the host {each!r}: write host:port,host:port")
+            raise _unreadable()
         hosts.append((host.strip("[]"), int(port)))
     return hosts
 
 
-def _credentials(parts: SplitResult) -> dict[str, Any]:
-    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
-    named = {"username": unquote(user), "password": unquote(password)}
-    return {name: value for name, value in named.items() if value}
+def _unreadable() -> ConfigurationError:
+    return ConfigurationError(
+        "cannot read the Redis URL: write redis://user:password@host:6379/0, several hosts as "
+        "host:port,host:port after redis+sentinel:// or redis+cluster://, and percent-encode special "
+        "characters in the password"
+    )
