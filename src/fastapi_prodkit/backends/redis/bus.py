@@ -28,13 +28,32 @@ class _Channel:
         self.inboxes: set[Inbox] = set()
         self.confirmed = asyncio.Event()
         self.asked = 0
+        self._interrupted = False
+
+    def confirm(self) -> None:
+        """The server says that it listens. After an interruption the gap ends here: tell of it again."""
+        if self._interrupted:
+            self._lose()
+        self._interrupted = False
+        self.confirmed.set()
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        self.asked = 0
+        self.confirmed.clear()
+        self._lose()
+
+    def _lose(self) -> None:
+        for inbox in self.inboxes:
+            inbox.lose()
 
 
 class RedisBus:
     """A `Bus` over pub/sub: one listening connection per process, for all its channels.
 
-    A connection that is lost, or silent for longer than `heartbeat` allows, is replaced; the channels are
-    subscribed again and every listener is told by a `None` that messages may be missing.
+    A connection that is lost, or silent for longer than `heartbeat` allows, is replaced and the channels are
+    subscribed again. Every listener is told twice, by a `None`, that messages may be missing: when the
+    connection is lost, and when it is heard again.
 
     :param wire: carries what is published, and dials the listening connection.
     :param prefix: goes before every channel.
@@ -152,10 +171,7 @@ class RedisBus:
             return
         self._connection = None
         for name, channel in list(self._channels.items()):
-            channel.asked = 0
-            channel.confirmed.clear()
-            for inbox in channel.inboxes:
-                inbox.lose()
+            channel.interrupt()
             if not channel.inboxes:
                 del self._channels[name]
 
@@ -175,7 +191,7 @@ class RedisBus:
             elif kind == b"subscribe":
                 channel.asked -= 1
                 if not channel.asked and channel.inboxes:
-                    channel.confirmed.set()
+                    channel.confirm()
             elif not channel.inboxes and not channel.asked:
                 del self._channels[name]
 
