@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .auth import JWTAuth as JWTAuth
     from .backends.memory import MemoryBackend as MemoryBackend
     from .backends.redis import RedisBackend as RedisBackend
+    from .cache import Cache as Cache
+    from .cache import CacheMiddleware as CacheMiddleware
     from .errors import ConfigurationError as ConfigurationError
     from .errors import MissingExtraError as MissingExtraError
     from .errors import ProblemError as ProblemError
@@ -37,6 +39,7 @@ _HOMES = {
     "auth": ("Claims", "JWTAuth"),
     "backends": ("MemoryBackend",),
     "backends.redis": ("RedisBackend",),
+    "cache": ("Cache", "CacheMiddleware"),
     "errors": (
         "ConfigurationError",
         "MissingExtraError",

@@ -7,15 +7,19 @@ in the "effective route context" of the scope, which is private, plus the prefix
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from fastapi import exception_handlers
 from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import _get_param_aliases, _get_param_model, get_dependant
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.routing import RouteContext, iter_route_contexts
+from pydantic import AliasPath
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Host, Mount, compile_path
@@ -27,12 +31,19 @@ __all__ = [
     "Route",
     "RouteTable",
     "app_of",
+    "around_router",
+    "called_by_framework",
     "check_routes",
     "default_handlers",
     "dependants",
+    "field_names",
+    "hand_over",
+    "identities",
     "is_signal",
     "iter_routes",
+    "matched",
     "mounted_apps",
+    "overridden",
     "report_to_telemetry",
 ]
 
@@ -90,6 +101,75 @@ def dependants(dependant: Dependant) -> Iterator[Dependant]:
         yield from dependants(child)
 
 
+def overridden(dependant: Dependant, overrides: Mapping[Any, Any]) -> Dependant:
+    """The dependant as it is solved with `overrides` (`app.dependency_overrides`)."""
+    if not overrides:
+        return dependant
+    children = []
+    for child in dependant.dependencies:
+        call = overrides.get(child.call, child.call)
+        if call is not child.call:
+            child = get_dependant(path=child.path or "", call=call, name=child.name)
+        children.append(overridden(child, overrides))
+    return Dependant(
+        **{
+            name: getattr(dependant, name)
+            for name in Dependant.__dataclass_fields__
+            if name != "dependencies"
+        },
+        dependencies=children,
+    )
+
+
+def field_names(fields: list[Any], *, headers: bool = False) -> set[str] | None:
+    """The names by which a request may carry the declared `fields`; `None` if by any name."""
+    names: set[str] = set()
+    for field in fields:
+        model = _get_param_model(field)
+        if model is None:
+            names.update(name for _, name in _get_param_aliases(field))
+            continue
+        if model.model_config.get("extra") in ("allow", "forbid"):
+            return None
+        for name, info in model.model_fields.items():
+            alias = info.validation_alias or info.alias or name
+            if isinstance(alias, AliasPath) or not isinstance(alias, str):
+                return None
+            names.update((alias, name))
+            if headers:
+                names.add(name.replace("_", "-"))
+    return names
+
+
+def hand_over(dependant: Dependant, *, request: str, response: str) -> tuple[str, str]:
+    """Have the endpoint called with the request, and with the response that dependencies write to.
+
+    Its signature stays as it is. An endpoint that declares them already gets them by its own names.
+
+    :return: the names by which they are passed.
+    """
+    dependant.request_param_name = dependant.request_param_name or request
+    dependant.response_param_name = dependant.response_param_name or response
+    return dependant.request_param_name, dependant.response_param_name
+
+
+def matched(scope: Scope) -> Any:
+    """The object that stands for the matched route in this scope."""
+    return (
+        scope.get("fastapi", {}).get("effective_route_context") or scope.get("route") or scope.get("endpoint")
+    )
+
+
+def around_router(router: ASGIApp) -> ASGIApp:
+    """The router with what FastAPI keeps around it, so that it can be called once more on its own."""
+    return AsyncExitStackMiddleware(router)
+
+
+def called_by_framework(depth: int = 2) -> bool:
+    """Whether FastAPI itself called the function `depth` frames up."""
+    return sys._getframe(depth).f_globals.get("__name__") == "fastapi.routing"
+
+
 def check_routes(app: Any) -> None:
     """Let every endpoint and dependency that has a `__prodkit_check__(app, route)` object to its route.
 
@@ -120,11 +200,7 @@ class RouteTable:
 
     def find(self, scope: Scope) -> Route | None:
         """The matched route, or `None` where nothing matched or the match is no endpoint."""
-        key = (
-            scope.get("fastapi", {}).get("effective_route_context")
-            or scope.get("route")
-            or scope.get("endpoint")
-        )
+        key = matched(scope)
         candidates = self._known.get(id(key)) or self._learn(key)
         if len(candidates) == 1:
             return candidates[0][1]
@@ -143,7 +219,7 @@ class RouteTable:
         self._known = {}
         for route in iter_routes(self._app.routes):
             regex = compile_path(route.mount)[0]
-            for identity in _identities(route.context):
+            for identity in identities(route):
                 self._known.setdefault(id(identity), []).append((regex, route))
         found = self._known.get(id(key), [])
         if not found:
@@ -151,12 +227,12 @@ class RouteTable:
         return found
 
 
-def _identities(context: RouteContext) -> list[Any]:
-    """The objects by which a scope may name this route."""
-    inner = context._route_context
+def identities(found: Route) -> list[Any]:
+    """The objects by which a scope may name this route: one of them is what `matched` finds."""
+    inner = found.context._route_context
     if inner is None:
-        route: Any = context.route
-        return [route] if hasattr(route, "dependant") else [route, context.endpoint]
+        route: Any = found.context.route
+        return [route] if hasattr(route, "dependant") else [route, found.endpoint]
     return [inner] if inner.starlette_route is None else [inner, inner.starlette_route]
 
 

@@ -1,0 +1,280 @@
+"""The cache as an app sees it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, Self, TypeVar, overload
+
+from .._fastapi import called_by_framework
+from ..backends.memory import MemoryStore
+from ..errors import ConfigurationError
+from ..typing import Store
+from ._arguments import Arguments
+from ._codec import Codec, JSONCodec, codec_for
+from ._engine import Engine
+from ._function import CachedFunction, Values
+from ._identity import digest, identity
+from ._options import Options
+from ._policy import Policy
+from ._route import CachedRoute
+from ._slot import slot_of
+from ._stamps import stamp_key
+
+__all__ = ["Cache"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MEBIBYTE = 1024 * 1024
+
+
+class Cache:
+    """Caches the responses of routes and the values of functions.
+
+        cache = Cache(backend.store)
+
+        @app.get("/items/{item_id}")
+        @cache(ttl=60, tags=["items", "item:{item_id}"])
+        async def get_item(item_id: int) -> Item: ...
+
+    :param store: where answers are kept; this process's memory if none is given.
+    :param namespace: sets apart caches that share a store. Change it when stored answers must not be used any
+        more, as after a deployment that changed their shape.
+    :param max_bytes: the largest body that is kept, in bytes.
+    :param lease: seconds after which another process takes over from one that was killed while computing.
+    :param obeys_clients: whether `Cache-Control: no-cache`, `no-store` and `max-age` of a request are obeyed:
+        then any client can have answers computed at will.
+    :param clock: the wall clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store | None = None,
+        *,
+        namespace: str = "",
+        max_bytes: int = _MEBIBYTE,
+        lease: float = 5.0,
+        obeys_clients: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if store is not None and not isinstance(store, Store):
+            raise ConfigurationError(
+                f"{type(store).__name__} is no Store: hand over the store of a backend, as in "
+                "Cache(backend.store)"
+            )
+        if not lease > 0:
+            raise ConfigurationError(f"lease={lease!r} holds for no time: give seconds above 0")
+        if max_bytes < 1:
+            raise ConfigurationError(f"max_bytes={max_bytes!r} keeps nothing: give at least 1 byte")
+        self._engine = Engine(store if store is not None else MemoryStore(), lease=lease, clock=clock)
+        self._namespace = namespace
+        self._max_bytes = max_bytes
+        self._obeys_clients = obeys_clients
+        self._off = 0
+
+    def __call__(
+        self,
+        *,
+        ttl: float,
+        stale: float = 0.0,
+        stale_if_error: float = 0.0,
+        early: float = 1.0,
+        jitter: float = 0.0,
+        tags: Iterable[str] = (),
+        shared: bool = False,
+        vary: Iterable[str] = (),
+        key: Callable[..., Any] | None = None,
+        methods: Iterable[str] = ("GET", "HEAD"),
+        max_age: float = 0.0,
+        codec: Codec | None = None,
+    ) -> _Decorator:
+        """A decorator for a route, directly above its `def`, or for a function or a method.
+
+        :param ttl: seconds for which an answer is fresh.
+        :param stale: seconds after that in which it is served at once while one refresh runs behind.
+        :param stale_if_error: seconds after `ttl` in which it is served where computing a new one fails.
+        :param early: how eagerly a refresh runs before the end, in units of its measured cost; 0 never.
+        :param jitter: the fraction of `ttl` taken off at random.
+        :param tags: names to invalidate by; `{argument}` stands for an argument of the function.
+        :param shared: one answer for everybody: credentials do not count, and whoever takes the raw request
+            is trusted to read nothing of it but the URL. Dependencies still run for every request.
+        :param vary: further request header fields that count.
+        :param key: takes arguments by name and returns what counts, instead of all arguments (of a function)
+            or instead of credentials (of a route).
+        :param methods: the HTTP methods to cache.
+        :param max_age: seconds for which clients need not ask again; 0 has them ask with the ETag each time,
+            so that they see an invalidation at once.
+        :param codec: how values of a function are stored, instead of as JSON by the return annotation.
+        :raises ConfigurationError: for an option that cannot work.
+        """
+        options = Options(
+            namespace=self._namespace,
+            policy=Policy(ttl, stale, stale_if_error, early, jitter),
+            tags=_tags(tags),
+            is_shared=shared or key is not None,
+            vary=tuple(name.lower() for name in vary),
+            methods=frozenset(method.upper() for method in methods),
+            max_age=max_age,
+            max_bytes=self._max_bytes,
+            obeys_clients=self._obeys_clients,
+            is_disabled=self._is_disabled,
+        )
+        return _Decorator(self, options, key, codec)
+
+    @overload
+    async def invalidate(self, cached: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> bool: ...
+    @overload
+    async def invalidate(self, /, *, tag: str) -> bool: ...
+    async def invalidate(self, cached: Any = None, /, *args: Any, **kwargs: Any) -> bool:
+        """Forget the answers of a route or function for these arguments, or those that have a tag.
+
+        The path parameters of a route name its resource: every variant of it (query, headers, users) is
+        forgotten. Whoever asks after it returned gets nothing that was computed from before.
+
+        :return: whether it is done everywhere; `False` while the store is away.
+        :raises ConfigurationError: if `cached` is not cached here, or arguments are missing.
+        """
+        if cached is None:
+            return await self.invalidate_tags(kwargs["tag"])
+        route = self._route(cached)
+        return await self._engine.renew(route.stamps_of(args, kwargs))
+
+    async def invalidate_tags(self, *tags: str) -> bool:
+        """Forget every answer that has one of the tags, in one round trip."""
+        return await self._engine.renew([stamp_key(self._namespace, "tag", tag) for tag in tags])
+
+    async def clear(self, cached: Callable[..., Any] | None = None) -> bool:
+        """Forget everything in this cache's namespace, or all of one route or function, in one round trip."""
+        if cached is not None:
+            return await self._engine.renew(self._route(cached).stamps_of((), {}))
+        return await self._engine.renew([stamp_key(self._namespace, "all")])
+
+    async def get_or_set(
+        self,
+        key: str | tuple[Any, ...],
+        compute: Callable[[], Awaitable[R]],
+        *,
+        ttl: float,
+        type: Any = None,
+        stale: float = 0.0,
+        stale_if_error: float = 0.0,
+        tags: Iterable[str] = (),
+        codec: Codec | None = None,
+    ) -> R:
+        """The value kept under `key`, or else what `compute()` returns.
+
+        :param type: the type of the value, where `compute` is not annotated.
+        :raises ConfigurationError: if the value cannot be stored.
+        """
+        if self._off:
+            return await compute()
+        name = f"the value of get_or_set({key!r})"
+        if codec is None:
+            codec = (
+                JSONCodec(type, name) if type is not None else codec_for(compute, _return_of(compute), name)
+            )
+        policy = Policy(ttl, stale, stale_if_error)
+        stamps = [stamp_key(self._namespace, "all")]
+        stamps += [stamp_key(self._namespace, "tag", tag) for tag in _tags(tags)]
+        value: R = await Values(self._engine, max_bytes=self._max_bytes).obtain(
+            f"cache:loose:{digest((self._namespace, identity(key)))}",
+            tuple(stamps),
+            policy,
+            ttl,
+            codec,
+            compute,
+        )
+        return value
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Inside, everything is computed and nothing is kept."""
+        self._off += 1
+        try:
+            yield
+        finally:
+            self._off -= 1
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._engine.close()
+
+    def _route(self, cached: Any) -> CachedRoute:
+        route = getattr(cached, "__prodkit_cached__", None)
+        if not isinstance(route, CachedRoute) or route.engine is not self._engine:
+            raise ConfigurationError(f"{cached!r} is not decorated by this cache")
+        return route
+
+    def _is_disabled(self) -> bool:
+        return self._off > 0
+
+
+class _Decorator:
+    """Keeps the signature: what is cached is called, documented and injected as before, but awaited."""
+
+    def __init__(
+        self, cache: Cache, options: Options, key: Callable[..., Any] | None, codec: Codec | None
+    ) -> None:
+        self._cache = cache
+        self._options = options
+        self._key = key
+        self._codec = codec
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if not inspect.isfunction(function):
+            raise ConfigurationError(
+                f"@cache is for functions and methods, not for {function!r}: put it below @classmethod, "
+                "@staticmethod and @property"
+            )
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise ConfigurationError(
+                f"{function.__qualname__} is a generator: a stream has no answer to keep. Take @cache off, "
+                "or return the whole"
+            )
+        arguments = Arguments(function, self._key)
+        self._options.check(arguments)
+        engine = self._cache._engine
+        values = CachedFunction(
+            engine,
+            arguments,
+            self._options,
+            lambda: self._codec or codec_for(function, arguments.hints, arguments.name),
+        )
+
+        @functools.wraps(function)
+        async def cached(*args: Any, **kwargs: Any) -> Any:
+            slot = slot_of(kwargs.get(route.request_name))
+            if slot is not None and not slot.spent and not args:
+                return await route(slot, kwargs)
+            if called_by_framework():
+                return await route.unattached(kwargs)
+            return await values(args, kwargs)
+
+        route = CachedRoute(engine, arguments, self._options, cached)
+        cached.__prodkit_cached__ = route  # type: ignore[attr-defined]  # functions take attributes
+        cached.__prodkit_check__ = route.check  # type: ignore[attr-defined]  # as above
+        function.__prodkit_check__ = route.check  # type: ignore[attr-defined]  # finds it above its route
+        return cached
+
+
+def _tags(tags: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(tags, str):
+        raise ConfigurationError(f"tags={tags!r} is one string: write tags=[{tags!r}]")
+    return tuple(tags)
+
+
+def _return_of(function: Callable[..., Any]) -> dict[str, Any]:
+    hint = getattr(function, "__annotations__", {}).get("return", Any)
+    return {"return": Any if isinstance(hint, str) else hint}

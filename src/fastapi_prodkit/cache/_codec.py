@@ -1,0 +1,100 @@
+"""Values of functions as bytes. No pickle: what is read from a shared server must not be able to run."""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
+
+from ..errors import ConfigurationError
+
+__all__ = ["Codec", "JSONCodec", "codec_for"]
+
+
+class Codec(Protocol):
+    """Turns a value into bytes and back into an equal value."""
+
+    def encode(self, value: Any) -> bytes: ...
+    def decode(self, data: bytes) -> Any: ...
+
+
+class JSONCodec:
+    """JSON by a pydantic `TypeAdapter`. A value that would come back different is refused.
+
+    :param annotation: the type of the values.
+    :param subject: whose values they are, for the message.
+    """
+
+    def __init__(self, annotation: Any, subject: str) -> None:
+        self._subject = subject
+        try:
+            self._adapter = TypeAdapter(annotation)
+        except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation) as error:
+            raise ConfigurationError(
+                f"{subject} returns {annotation!r}, which cannot be stored as JSON: give @cache a codec="
+            ) from error
+
+    def encode(self, value: Any) -> bytes:
+        """
+        :raises ConfigurationError: if the value would not come back equal.
+        """
+        try:
+            data = self._adapter.dump_json(value, warnings="error")
+            back = self.decode(data)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{self._subject} returned what its return annotation cannot store: {error}"
+            ) from error
+        if type(back) is not type(value) or not (back == value or repr(back) == repr(value)):
+            raise ConfigurationError(
+                f"{self._subject} returned {_short(value)}, which would come back from the cache as "
+                f"{_short(back)}: make its return annotation exact, or give @cache a codec="
+            )
+        return data
+
+    def decode(self, data: bytes) -> Any:
+        return self._adapter.validate_json(data)
+
+
+class _PlainCodec:
+    """JSON for what JSON itself knows, where nothing is annotated."""
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+
+    def encode(self, value: Any) -> bytes:
+        if not _is_plain(value):
+            raise ConfigurationError(
+                f"{self._subject} returned {_short(value)}, and does not say how to store it: annotate what "
+                "it returns, or give @cache a codec="
+            )
+        return json.dumps(value, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+    def decode(self, data: bytes) -> Any:
+        return json.loads(data)
+
+
+def codec_for(function: Callable[..., Any], hints: dict[str, Any], name: str) -> Codec:
+    """The codec that the return annotation asks for."""
+    hint = hints.get("return", Any)
+    if hint is Any or isinstance(hint, typing.TypeVar):
+        return _PlainCodec(name)
+    return JSONCodec(hint, name)
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is list:
+        return all(map(_is_plain, value))
+    if kind is dict:
+        return all(type(key) is str and _is_plain(each) for key, each in value.items())
+    return value is None or kind in (str, int, float, bool)
+
+
+def _short(value: Any) -> str:
+    text = f"{type(value).__qualname__} {value!r}"
+    return text if len(text) <= 80 else text[:77] + "..."

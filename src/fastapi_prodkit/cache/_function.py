@@ -1,0 +1,141 @@
+"""A cached function or method."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from ..errors import ConfigurationError
+from ._arguments import Arguments
+from ._codec import Codec
+from ._engine import Engine, Outcome
+from ._entry import Entry
+from ._identity import digest
+from ._options import Options
+from ._policy import Policy
+from ._ticket import Ticket, Waiting
+
+__all__ = ["CachedFunction", "Values"]
+
+
+class Values:
+    """Values in the engine: found, or computed once and kept."""
+
+    def __init__(self, engine: Engine, *, max_bytes: int) -> None:
+        self._engine = engine
+        self._max_bytes = max_bytes
+
+    async def obtain(
+        self,
+        key: str,
+        stamps: tuple[str, ...],
+        policy: Policy,
+        ttl: float,
+        codec: Codec,
+        compute: Callable[[], Awaitable[Any]],
+    ) -> Any:
+        engine = self._engine
+        outcome = await engine.obtain(key, stamps, policy)
+        if outcome.entry is not None:
+            self._refresh(outcome, policy, ttl, codec, compute)
+            return codec.decode(outcome.entry.body)
+        assert outcome.ticket is not None
+        last = outcome.found.entry if outcome.found is not None else None
+        try:
+            return await self._compute(outcome.ticket, policy, ttl, codec, compute)
+        except ConfigurationError:
+            raise
+        except Exception:
+            if last is not None and policy.may_serve_on_error(last, engine.clock()):
+                return codec.decode(last.body)
+            raise
+
+    async def _compute(
+        self,
+        ticket: Ticket,
+        policy: Policy,
+        ttl: float,
+        codec: Codec,
+        compute: Callable[[], Awaitable[Any]],
+    ) -> Any:
+        engine = self._engine
+        try:
+            value = await compute()
+            now = engine.clock()
+            entry = Entry(b"", now, now + ttl, max(0.0, now - ticket.began), codec.encode(value))
+            if len(entry.body) > self._max_bytes:
+                ticket.settle(entry)
+            await ticket.publish(entry, ttl=ttl + policy.lifetime - policy.ttl)
+        except Exception as error:
+            ticket.fail(error)
+            raise
+        finally:
+            await ticket.close()
+        return value
+
+    def _refresh(
+        self,
+        outcome: Outcome,
+        policy: Policy,
+        ttl: float,
+        codec: Codec,
+        compute: Callable[[], Awaitable[Any]],
+    ) -> None:
+        if outcome.found is None or outcome.collapsed:
+            return
+        ticket = self._engine.reserve_refresh(outcome.found, policy)
+        if ticket is not None:
+            self._engine.spawn(self._refresh_behind(ticket, policy, ttl, codec, compute))
+
+    async def _refresh_behind(
+        self,
+        ticket: Ticket,
+        policy: Policy,
+        ttl: float,
+        codec: Codec,
+        compute: Callable[[], Awaitable[Any]],
+    ) -> None:
+        try:
+            answer = await self._engine.lead(ticket, policy, wait=False)
+            if answer is None:
+                await self._compute(ticket, policy, ttl, codec, compute)
+            else:
+                ticket.settle(Waiting.AGAIN)
+        except Exception as error:
+            self._engine.report(error)
+        finally:
+            await ticket.close()
+
+
+class CachedFunction:
+    """Answers calls with stored values, or by calling the function."""
+
+    def __init__(
+        self, engine: Engine, arguments: Arguments, options: Options, codec: Callable[[], Codec]
+    ) -> None:
+        self._values = Values(engine, max_bytes=options.max_bytes)
+        self._arguments = arguments
+        self._options = options
+        self._make_codec = codec
+        self._codec: Codec | None = None
+
+    async def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        arguments, options = self._arguments, self._options
+
+        async def compute() -> Any:
+            return await options.call(arguments.function, args, kwargs)
+
+        if options.is_disabled() or arguments.injected:
+            return await compute()
+        bound = arguments.bind(args, kwargs)
+        if self._codec is None:
+            self._codec = self._make_codec()
+        key = digest((options.namespace, arguments.name, arguments.identity(bound)))
+        return await self._values.obtain(
+            f"cache:value:{key}",
+            options.stamp_keys(arguments, "function", () if arguments.key else arguments.values, bound),
+            options.policy,
+            options.draw_ttl(),
+            self._codec,
+            compute,
+        )

@@ -1,0 +1,145 @@
+"""Header fields of caching: RFC 9110, RFC 9111, RFC 9211."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
+from hashlib import blake2b
+
+__all__ = [
+    "Asked",
+    "cache_status",
+    "directives",
+    "etag_of",
+    "is_unchanged",
+    "not_modified",
+    "value_of",
+]
+
+Pair = tuple[bytes, bytes]
+
+_ASKED = frozenset(
+    (
+        b"if-none-match",
+        b"if-modified-since",
+        b"cache-control",
+        b"pragma",
+        b"range",
+        b"authorization",
+        b"cookie",
+        b"proxy-authorization",
+        b"x-api-key",
+    )
+)
+_CREDENTIALS = frozenset((b"authorization", b"cookie", b"proxy-authorization", b"x-api-key"))
+# RFC 9110 section 15.4.5: a 304 repeats these, and no others that describe the content
+_KEPT_BY_304 = frozenset(
+    (b"cache-control", b"content-location", b"date", b"etag", b"expires", b"vary", b"set-cookie")
+)
+_CONTENT = (b"content-",)
+
+
+class Asked:
+    """What a request says about caching, from one look at its header fields."""
+
+    __slots__ = ("control", "credentials", "if_modified_since", "if_none_match", "range")
+
+    def __init__(self, headers: Iterable[Pair]) -> None:
+        self.if_none_match: bytes | None = None
+        self.if_modified_since: bytes | None = None
+        self.range = False
+        self.control: dict[str, str | None] = {}
+        self.credentials: dict[str, str] = {}
+        for name, value in headers:
+            if name in _ASKED:
+                self._take(name, value)
+
+    def _take(self, name: bytes, value: bytes) -> None:
+        if name in _CREDENTIALS:
+            known = self.credentials.get(name.decode())
+            text = value.decode("latin-1")
+            self.credentials[name.decode()] = text if known is None else f"{known}\n{text}"
+        elif name == b"if-none-match":
+            self.if_none_match = value if self.if_none_match is None else self.if_none_match + b"," + value
+        elif name == b"if-modified-since":
+            self.if_modified_since = value
+        elif name == b"range":
+            self.range = True
+        elif name == b"cache-control":
+            self.control.update(directives(value))
+        elif name == b"pragma" and b"no-cache" in value.lower():
+            self.control.setdefault("no-cache", None)
+
+
+def directives(value: bytes) -> dict[str, str | None]:
+    """The directives of a Cache-Control field (RFC 9111 section 5.2)."""
+    found: dict[str, str | None] = {}
+    for part in value.decode("latin-1").split(","):
+        name, equals, argument = part.strip().partition("=")
+        if name:
+            found[name.strip().lower()] = argument.strip().strip('"') if equals else None
+    return found
+
+
+def value_of(headers: Iterable[Pair], name: bytes) -> bytes | None:
+    """All values of a field in one, `None` where it is absent."""
+    values = [value for key, value in headers if key.lower() == name]
+    return b", ".join(values) if values else None
+
+
+def etag_of(body: bytes) -> bytes:
+    """A strong validator: the same bytes have the same one in every process."""
+    return b'"' + urlsafe_b64encode(blake2b(body, digest_size=15).digest()) + b'"'
+
+
+def is_unchanged(asked: Asked, headers: Iterable[Pair]) -> bool:
+    """Whether the client has this representation already (RFC 9110 section 13.2.2)."""
+    if asked.if_none_match is not None:
+        etag = value_of(headers, b"etag")
+        if asked.if_none_match.strip() == b"*":
+            return True
+        return etag is not None and _opaque(etag) in _entity_tags(asked.if_none_match)
+    if asked.if_modified_since is not None:
+        modified = value_of(headers, b"last-modified")
+        return modified is not None and _not_after(modified, asked.if_modified_since)
+    return False
+
+
+def not_modified(headers: Iterable[Pair]) -> list[Pair]:
+    """The fields of a 304: those of the 200 but for what describes the content."""
+    return [
+        (name, value)
+        for name, value in headers
+        if name.lower() in _KEPT_BY_304 or not name.lower().startswith(_CONTENT)
+    ]
+
+
+def cache_status(*parameters: str) -> Pair:
+    """Cache-Status (RFC 9211): this cache, and what it did."""
+    return (b"cache-status", "; ".join(("prodkit", *parameters)).encode("latin-1", "replace"))
+
+
+def _entity_tags(field: bytes) -> set[bytes]:
+    """The opaque tags in a list; a tag may contain commas, so it is read quote by quote."""
+    found: set[bytes] = set()
+    rest = field
+    while True:
+        _, quote, rest = rest.partition(b'"')
+        tag, end, rest = rest.partition(b'"')
+        if not quote or not end:
+            return found
+        found.add(tag)
+
+
+def _opaque(etag: bytes) -> bytes:
+    return etag.strip().removeprefix(b"W/").strip(b'"')
+
+
+def _not_after(modified: bytes, since: bytes) -> bool:
+    try:
+        return parsedate_to_datetime(modified.decode("latin-1")) <= parsedate_to_datetime(
+            since.decode("latin-1")
+        )
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,159 @@
+"""What an answer may depend on: all that the route and its dependencies declare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi.dependencies.models import Dependant
+from fastapi.params import File
+from fastapi.security import APIKeyCookie, APIKeyHeader, APIKeyQuery
+from fastapi.security.base import SecurityBase
+from starlette.requests import Request
+
+from .._fastapi import dependants, field_names
+from ..errors import ConfigurationError
+
+__all__ = ["HANDED_OVER", "Inputs"]
+
+HANDED_OVER = "prodkit_cache_request"  # by this name an endpoint that declares no request is given it
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The declared inputs of one route, dependencies included.
+
+    :param query: names of query parameters; `None` if all of them.
+    :param readers: who takes the raw request and so may read anything.
+    :param credentials: whether requests with credentials of their own have answers of their own.
+    """
+
+    query: tuple[str, ...] | None
+    headers: tuple[str, ...]
+    cookies: tuple[str, ...]
+    has_body: bool
+    readers: tuple[str, ...]
+    credentials: bool
+
+    @classmethod
+    def of(cls, dependant: Dependant, *, shared: bool, vary: Iterable[str]) -> Inputs:
+        """
+        :raises ConfigurationError: if something that is declared cannot be part of a key.
+        """
+        query: set[str] | None = set()
+        headers = {name.lower() for name in vary}
+        cookies: set[str] = set()
+        readers: list[str] = []
+        has_body = False
+        for each in dependants(dependant):
+            names = field_names(each.query_params)
+            query = None if names is None or query is None else query | names
+            declared = field_names(each.header_params, headers=True)
+            if declared is None:
+                readers.append(_name(each.call))
+            headers |= {name.lower() for name in declared or ()}
+            biscuits = field_names(each.cookie_params)
+            if biscuits is None:
+                headers.add("cookie")
+            cookies |= biscuits or set()
+            has_body = has_body or bool(each.body_params)
+            _check_body(each)
+            if each.request_param_name not in (None, HANDED_OVER) or each.http_connection_param_name:
+                read = _reads(each.call)
+                if read is None:
+                    readers.append(_name(each.call))
+                elif not shared:
+                    for place, name in read:
+                        if place == "header":
+                            headers.add(name.lower())
+                        elif place == "cookie":
+                            cookies.add(name)
+                        elif query is not None:
+                            query.add(name)
+        if readers:
+            query = None
+        return cls(
+            tuple(sorted(query)) if query is not None else None,
+            tuple(sorted(headers)),
+            tuple(sorted(cookies)),
+            has_body,
+            tuple(readers),
+            not shared,
+        )
+
+    @property
+    def vary(self) -> tuple[str, ...]:
+        """The request header fields that select the answer (RFC 9110 section 12.5.5)."""
+        return (*self.headers, "cookie") if self.cookies and "cookie" not in self.headers else self.headers
+
+    async def values(self, request: Request, credentials: Mapping[str, str]) -> list[str]:
+        """What this request holds for each input, present and absent told apart."""
+        scope = request.scope
+        parts = [str(value) for value in scope.get("path_params", {}).values()]
+        if self.query is None:
+            parts.append(scope["query_string"].decode("latin-1"))
+        elif not scope["query_string"]:
+            parts += ["0"] * len(self.query)
+        else:
+            for name in self.query:
+                parts += _several(request.query_params.getlist(name))
+        for name in self.headers:
+            parts += _several(request.headers.getlist(name))
+        for name in self.cookies:
+            value = request.cookies.get(name)
+            parts += _several([] if value is None else [value])
+        if self.readers:
+            parts += [scope.get("scheme", ""), request.headers.get("host", ""), scope.get("root_path", "")]
+            parts.append(scope["path"])
+        if self.credentials:
+            parts.append(str(len(credentials)))
+            for name, value in credentials.items():
+                parts += [name, value]
+        if self.has_body:
+            parts.append(await _body(request))
+        return parts
+
+
+def _several(values: list[str]) -> list[str]:
+    return [str(len(values)), *values]
+
+
+async def _body(request: Request) -> str:
+    """The body that FastAPI has read and validated already."""
+    if getattr(request, "_form", None) is not None:
+        form = await request.form()
+        return repr([(name, str(value)) for name, value in form.multi_items()])
+    return (await request.body()).decode("latin-1")
+
+
+def _check_body(dependant: Dependant) -> None:
+    for field in dependant.body_params:
+        if isinstance(field.field_info, File):
+            raise ConfigurationError(
+                f"the file {field.name!r} of {_name(dependant.call)} cannot be part of a cache key: "
+                "take @cache off this route"
+            )
+
+
+def _reads(call: Any) -> list[tuple[str, str]] | None:
+    """What a callable that takes the raw request reads of it; `None` if nobody knows.
+
+    A dependency of your own says so by an attribute: `__prodkit_reads__ = ("header:x-tenant",)`.
+    """
+    declared = getattr(call, "__prodkit_reads__", None)
+    if declared is not None:
+        return [tuple(each.split(":", 1)) for each in declared]
+    if not isinstance(call, SecurityBase) or not type(call).__module__.startswith("fastapi.security."):
+        return None
+    if isinstance(call, APIKeyHeader):
+        return [("header", call.model.name)]
+    if isinstance(call, APIKeyCookie):
+        return [("cookie", call.model.name)]
+    if isinstance(call, APIKeyQuery):
+        return [("query", call.model.name)]
+    return [("header", "authorization")]
+
+
+def _name(call: Any) -> str:
+    return getattr(call, "__qualname__", None) or type(call).__qualname__

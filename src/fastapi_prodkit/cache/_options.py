@@ -1,0 +1,84 @@
+"""The options of one `@cache(...)`."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from ..errors import ConfigurationError
+from ._arguments import Arguments
+from ._policy import Policy
+from ._stamps import stamp_key
+
+__all__ = ["Options"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for, checked."""
+
+    namespace: str
+    policy: Policy
+    tags: tuple[str, ...]
+    is_shared: bool
+    vary: tuple[str, ...]
+    methods: frozenset[str]
+    max_age: float
+    max_bytes: int
+    obeys_clients: bool
+    is_disabled: Callable[[], bool]
+
+    def check(self, arguments: Arguments) -> None:
+        """
+        :raises ConfigurationError: if a tag names what the function does not take.
+        """
+        for tag in self.tags:
+            for _, name, _, _ in Formatter().parse(tag):
+                first = name and name.split(".")[0].split("[")[0]
+                if name is not None and first not in arguments.signature.parameters:
+                    raise ConfigurationError(
+                        f"the tag {tag!r} names {name!r}, which {arguments.name} does not take"
+                    )
+
+    async def call(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        if inspect.iscoroutinefunction(function):
+            return await function(*args, **kwargs)
+        return await run_in_threadpool(function, *args, **kwargs)
+
+    def stamp_keys(
+        self, arguments: Arguments, kind: str, subject: tuple[str, ...], bound: Mapping[str, Any]
+    ) -> tuple[str, ...]:
+        """The stamps that an answer carries: everything, the function, the resource, its tags.
+
+        :param kind: `route` or `function`, by how it is called.
+        """
+        keys = [stamp_key(self.namespace, "all"), stamp_key(self.namespace, kind, arguments.name)]
+        if subject:
+            keys.append(self.subject_key(arguments, kind, subject, bound))
+        keys += [stamp_key(self.namespace, "tag", tag.format_map(bound)) for tag in self.tags]
+        return tuple(keys)
+
+    def subject_key(
+        self, arguments: Arguments, kind: str, subject: tuple[str, ...], bound: Mapping[str, Any]
+    ) -> str:
+        return stamp_key(
+            self.namespace, f"{kind} subject", arguments.name, arguments.identity(bound, subject)
+        )
+
+    def cache_control(self, *, private: bool) -> bytes:
+        """What browsers and proxies are told where the endpoint says nothing (RFC 9111 section 5.2.2)."""
+        directives = ["private"] if private else []
+        directives.append(f"max-age={int(self.max_age)}" if self.max_age else "no-cache")
+        return ", ".join(directives).encode()
+
+    def draw_ttl(self) -> float:
+        policy = self.policy
+        return policy.ttl * (1 - policy.jitter * random.random()) if policy.jitter else policy.ttl  # noqa: S311 -- spreads load

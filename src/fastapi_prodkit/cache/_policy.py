@@ -1,0 +1,68 @@
+"""How long an answer serves. Every time is in seconds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..errors import ConfigurationError
+from ._entry import Entry
+
+__all__ = ["Policy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The times of one cached route or function (RFC 9111 section 4.2, RFC 5861).
+
+    :param ttl: how long an answer is fresh.
+    :param stale: how long after that it is still served while one refresh runs (stale-while-revalidate).
+    :param stale_if_error: how long after `ttl` it is served where computing a new one fails.
+    :param early: how eagerly an answer is refreshed before its end, as a multiple of what it took to compute
+        (XFetch); 0 never.
+    :param jitter: the fraction of `ttl` that is taken off at random, so that answers made together do not
+        end together.
+    """
+
+    ttl: float
+    stale: float = 0.0
+    stale_if_error: float = 0.0
+    early: float = 1.0
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.ttl) and self.ttl > 0):
+            raise ConfigurationError(f"ttl={self.ttl!r} keeps nothing: give seconds above 0")
+        for name in ("stale", "stale_if_error", "early"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigurationError(f"{name}={value!r} is no length of time: give 0 or more")
+        if not 0 <= self.jitter < 1:
+            raise ConfigurationError(f"jitter={self.jitter!r} is no fraction: give 0 to below 1")
+
+    @property
+    def lifetime(self) -> float:
+        """How long the store has to hold an answer."""
+        return self.ttl + max(self.stale, self.stale_if_error)
+
+    def is_fresh(self, entry: Entry, now: float) -> bool:
+        return now < entry.expires
+
+    def may_serve(self, entry: Entry, now: float) -> bool:
+        """Fresh, or stale within the time in which it is served at once."""
+        return now < entry.expires + self.stale
+
+    def may_serve_on_error(self, entry: Entry, now: float) -> bool:
+        return now < entry.expires + max(self.stale, self.stale_if_error)
+
+    def wants_refresh(self, entry: Entry, now: float, chance: float) -> bool:
+        """Whether this caller should refresh it: it is stale, or it is its turn before the end.
+
+        :param chance: a random number between 0 and 1. See "Optimal Probabilistic Cache Stampede
+            Prevention" (Vattani, Chierichetti, Lowenstein 2015).
+        """
+        left = entry.expires - now
+        window = entry.cost * self.early
+        if left > window * 20:
+            return False
+        return left <= 0 or left < window * -math.log(1.0 - chance)

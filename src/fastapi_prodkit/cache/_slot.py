@@ -1,0 +1,179 @@
+"""The place in a scope through which a cached endpoint and the capturing layer work together.
+
+An endpoint cannot reach `send`, and the layer cannot know what the endpoint knows. So the layer leaves a
+slot in the scope; the endpoint that misses puts its ticket in and returns its value unchanged; FastAPI
+serialises as ever; and the slot, which is also `send`, keeps status, header fields and bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .._fastapi import around_router
+from ._entry import Entry
+from ._http import Pair, cache_status, etag_of, is_unchanged, not_modified, value_of
+from ._storable import Capture, Kept, keep
+from ._ticket import Ticket, Waiting
+
+__all__ = ["SLOT", "Slot", "replay", "serve", "slot_of"]
+
+SLOT = "fastapi_prodkit.cache"
+
+
+class Slot:
+    """One request's. Until it is armed it hands messages through.
+
+    :param send: of the server.
+    :param original: the scope as it was before the router.
+    :param router: what to call to have the same request answered again.
+    :param refresh: the ticket that this request is there to fill: nobody waits for its response.
+    """
+
+    __slots__ = (
+        "_body",
+        "_entry",
+        "_head",
+        "_send",
+        "_size",
+        "capture",
+        "note",
+        "original",
+        "refresh",
+        "returned",
+        "router",
+        "spent",
+    )
+
+    def __init__(self, send: Send, original: Scope, router: ASGIApp, refresh: Ticket | None = None) -> None:
+        self._send = send
+        self.original = original
+        self.router = router
+        self.refresh = refresh
+        self.spent = False
+        self.capture: Capture | None = None
+        self.note: Pair | None = None
+        self.returned: Any = None
+        self._head: Message | None = None
+        self._entry: Entry | None = None
+        self._body: list[bytes] = []
+        self._size = 0
+
+    async def send(self, message: Message) -> None:
+        if self._entry is not None:
+            await self._keep(message)
+        elif message["type"] == "http.response.start":
+            await self._start(message)
+        else:
+            await self._send(message)
+
+    async def _start(self, message: Message) -> None:
+        capture, note = self.capture, self.note
+        if capture is not None and not capture.ticket.ended:
+            headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+            kept = keep(message["status"], headers, capture, by_response=isinstance(self.returned, Response))
+            if isinstance(kept, Kept):
+                self._entry = kept.entry
+                self._head = {**message, "headers": kept.fields}
+                return
+            capture.ticket.settle(Waiting.ALONE)
+            note = cache_status("fwd=miss", f'detail="{kept}"')
+        if note is not None:
+            message = {**message, "headers": [*message.get("headers", ()), note]}
+        await self._send(message)
+
+    async def _keep(self, message: Message) -> None:
+        """Take what belongs to the body, and hand it on."""
+        capture = self.capture
+        assert capture is not None
+        if message["type"] != "http.response.body":  # a file by its path, which leaves us no bytes
+            await self._give_up(message["type"])
+            await self._send(message)
+            return
+        body: bytes = bytes(message.get("body", b""))
+        self._body.append(body)
+        self._size += len(body)
+        if self._size > capture.max_bytes:
+            await self._give_up("too large")
+        elif not message.get("more_body", False):
+            message = await self._finish(capture, message)
+        else:
+            await self._send_head(cache_status("fwd=miss", "stored"))
+        await self._send(message)
+
+    async def _finish(self, capture: Capture, message: Message) -> Message:
+        """All is there: hand it over and keep it before a slow client is waited for."""
+        entry, self._entry = self._entry, None
+        assert entry is not None
+        entry.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        entry.cost = max(0.0, capture.ticket.now() - capture.ticket.began)
+        added = []
+        if value_of(entry.headers, b"etag") is None:
+            added.append((b"etag", etag_of(entry.body)))
+            entry.headers = (*entry.headers, *added)
+        is_stored = capture.ticket.stamps is not None
+        await capture.ticket.publish(entry, ttl=capture.lifetime(entry))
+        if self._head is not None:
+            added.append(cache_status("fwd=miss", *(["stored"] if is_stored else [])))
+            head = {**self._head, "headers": [*self._head["headers"], *added]}
+            if entry.status == 200 and is_unchanged(capture.asked, head["headers"]):
+                await self._send({**head, "status": 304, "headers": not_modified(head["headers"])})
+                return {**message, "body": b""}
+            await self._send(head)
+        return message
+
+    async def _send_head(self, note: Pair) -> None:
+        if self._head is not None:
+            head, self._head = self._head, None
+            await self._send({**head, "headers": [*head["headers"], note]})
+
+    async def _give_up(self, reason: str) -> None:
+        assert self.capture is not None
+        self._entry = None
+        self._body.clear()
+        self.capture.ticket.settle(Waiting.ALONE)
+        await self._send_head(cache_status("fwd=miss", f'detail="{reason}"'))
+
+
+def slot_of(request: Any) -> Slot | None:
+    """The slot of the request that an endpoint was called with."""
+    if not isinstance(request, HTTPConnection):
+        return None
+    slot: Slot | None = request.scope.get(SLOT)
+    return slot
+
+
+async def serve(slot: Slot, scope: Scope, receive: Receive) -> None:
+    """Have the router answer `scope` through `slot`, and see its ticket closed."""
+    scope[SLOT] = slot
+    try:
+        await slot.router(scope, receive, slot.send)
+    except Exception as error:
+        if slot.capture is not None:
+            slot.capture.ticket.fail(error)
+        raise
+    finally:
+        if slot.capture is not None:
+            await slot.capture.ticket.close()
+
+
+async def replay(slot: Slot, ticket: Ticket, body: bytes) -> None:
+    """Answer the request once more for the cache alone, with its dependencies opened and closed again."""
+    scope = {name: dict(value) if isinstance(value, dict) else value for name, value in slot.original.items()}
+    unread = [body]
+
+    async def receive() -> Message:
+        if unread:
+            return {"type": "http.request", "body": unread.pop(), "more_body": False}
+        await asyncio.Event().wait()
+        raise AssertionError("nobody disconnects")
+
+    async def send(message: Message) -> None:
+        return None
+
+    again = Slot(send, scope, around_router(slot.router), refresh=ticket)
+    await serve(again, dict(scope), receive)

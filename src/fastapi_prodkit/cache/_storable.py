@@ -1,0 +1,113 @@
+"""What of a response is kept, and whether it may be (RFC 9111 section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from starlette.responses import Response
+
+from ._entry import Entry
+from ._http import Asked, Pair, directives, value_of
+from ._policy import Policy
+from ._ticket import Ticket
+
+__all__ = ["Capture", "Kept", "keep"]
+
+
+class Capture(NamedTuple):
+    """What the endpoint tells the slot about the response that is coming.
+
+    :param response: the one that dependencies write header fields to.
+    :param before: its header fields before the endpoint ran.
+    :param vary: the request header fields that are part of the key.
+    :param ttl: seconds for which the answer is fresh.
+    """
+
+    ticket: Ticket
+    policy: Policy
+    asked: Asked
+    response: Response
+    before: Sequence[Pair]
+    max_bytes: int
+    vary: tuple[str, ...]
+    cache_control: bytes
+    ttl: float
+
+    def lifetime(self, entry: Entry) -> float:
+        """Seconds for which the store has to hold the entry."""
+        return entry.expires - entry.created + self.policy.lifetime - self.policy.ttl
+
+
+class Kept(NamedTuple):
+    """The entry, still without its body, and the fields of the response with ours among them."""
+
+    entry: Entry
+    fields: list[Pair]
+
+
+def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: bool) -> Kept | str:
+    """What to keep of a response, or the reason why nothing is.
+
+    :param by_response: whether the endpoint returned a `Response`: then FastAPI sends nothing that
+        dependencies set.
+    """
+    if not 200 <= status < 400 or status in (206, 304):
+        return f"status {status}"
+    added = [] if by_response else list(capture.response.raw_headers)
+    base = headers[: len(headers) - len(added)]
+    if headers[len(base) :] != added:
+        return "header fields were changed on the way"
+    extra, hidden = _by_endpoint(capture.before, added)
+    own = [*base, *extra]
+    said = directives(value_of(own, b"cache-control") or b"")
+    varied = (value_of(own, b"vary") or b"").decode("latin-1").lower().replace(",", " ").split()
+    ttl = min([capture.ttl, *_seconds(said.get("s-maxage", said.get("max-age")))])
+    reason = _objection(own, said, set(varied) - set(capture.vary), ttl)
+    if reason is not None:
+        return reason
+    ours: list[Pair] = []
+    if not said:
+        ours.append((b"cache-control", capture.cache_control))
+    if new := [name for name in capture.vary if name not in varied]:
+        ours.append((b"vary", ", ".join(new).encode()))
+    now = capture.ticket.now()
+    entry = Entry(
+        stamps=b"",
+        created=now,
+        expires=now + ttl,
+        cost=0.0,
+        body=b"",
+        status=status,
+        headers=(*base, *ours),
+        extra=tuple(extra),
+        hidden=tuple(hidden),
+        returned_response=by_response,
+    )
+    return Kept(entry, [*base, *ours, *added])
+
+
+def _by_endpoint(before: Iterable[Pair], after: Iterable[Pair]) -> tuple[list[Pair], list[bytes]]:
+    """Of what dependencies and the endpoint wrote: what the endpoint added, and the names it took away."""
+    gone, extra = list(before), []
+    for pair in after:
+        if pair in gone:
+            gone.remove(pair)
+        else:
+            extra.append(pair)
+    return extra, [name for name, _ in gone]
+
+
+def _objection(own: Sequence[Pair], said: dict[str, str | None], unknown: set[str], ttl: float) -> str | None:
+    if any(name.lower() == b"set-cookie" for name, _ in own):
+        return "sets a cookie"
+    for each in ("no-store", "private", "no-cache"):
+        if each in said:
+            return each
+    if unknown:
+        return f"varies by {', '.join(sorted(unknown))}"
+    return "max-age=0" if ttl <= 0 else None
+
+
+def _seconds(text: str | None) -> list[float]:
+    return [float(text)] if text is not None and text.isdigit() else []

@@ -1,0 +1,47 @@
+"""The layer that captures responses, right around the router."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .._asgi import Place, lifespan_checked, sink
+from .._fastapi import check_routes
+from ._route import prime
+from ._slot import Slot, serve
+
+__all__ = ["CacheMiddleware"]
+
+
+class CacheMiddleware:
+    """Installs what `@cache` on routes needs: `app.add_middleware(CacheMiddleware)`, anywhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = sink(app, _Layer())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan_checked(self.app, scope, receive, send, check_routes)
+        else:
+            await self.app(scope, receive, send)
+
+
+class _Layer:
+    place = Place.CACHE
+
+    app: ASGIApp
+
+    def __init__(self) -> None:
+        self._primed = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._primed:
+            self._primed = True
+            prime(scope["app"])
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        app = scope["app"]
+        slot = Slot(send, dict(scope), self.app)
+        await serve(slot, scope, receive)
+        if not slot.spent and hasattr(scope.get("endpoint"), "__prodkit_cached__"):
+            prime(app)  # a route that was added, or built anew, since
