@@ -107,6 +107,7 @@ class Socket:
         if self._code is not None:
             raise WebSocketDisconnect(self._code)
         self._outbox.put(text)
+        await asyncio.sleep(0)  # writing may not have waited: a loop of sends would starve everyone else
 
     async def close(self, code: int = codes.NORMAL, reason: str = "") -> None:
         """Say goodbye once everything queued is written, waiting `close_timeout` seconds at most."""
