@@ -19,7 +19,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .errors import ConfigurationError
 
-__all__ = ["Layer", "Place", "hoist", "layers", "lifespan_checked", "lift", "sink"]
+__all__ = [
+    "FAILURES",
+    "Failures",
+    "Layer",
+    "Place",
+    "failures_of",
+    "hoist",
+    "layers",
+    "lifespan_checked",
+    "lift",
+    "place_of",
+    "sink",
+]
 
 
 class Place(IntEnum):
@@ -44,6 +56,37 @@ class Layer(Protocol):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
+FAILURES = "fastapi_prodkit.failures"
+
+
+class Failures:
+    """What went wrong in one exchange and was answered, or logged, where the layers outside do not see it.
+
+    It lies in the scope under `FAILURES`.
+    """
+
+    __slots__ = ("aborted", "errors", "unforeseen")
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+        """Logged, each once."""
+        self.unforeseen: BaseException | None = None
+        """The first that no client was meant to get an answer to."""
+        self.aborted = False
+        """The body is not to be completed."""
+
+    def __contains__(self, exc: BaseException) -> bool:
+        return any(each is exc for each in self.errors)
+
+
+def failures_of(scope: Scope) -> Failures:
+    """The failures of this exchange so far."""
+    failures: Failures | None = scope.get(FAILURES)
+    if failures is None:
+        failures = scope[FAILURES] = Failures()
+    return failures
+
+
 def layers(app: ASGIApp) -> Iterator[Any]:
     """`app` and every layer inside it, down to the router."""
     node: Any = app
@@ -60,7 +103,7 @@ def sink(app: ASGIApp, layer: Layer) -> ASGIApp:
     :raises ConfigurationError: if a middleware inside hides what it wraps.
     """
     nodes = list(layers(app))
-    places = [_place_of(node) for node in nodes]
+    places = [place_of(node) for node in nodes]
     if layer.place in places:
         return app
     for index, place in enumerate(places):
@@ -78,7 +121,7 @@ def lift(owner: Any, layer: Layer) -> None:
 
     A middleware calls it in its `__init__`, while the stack outside of it is not built yet: the class of
     the outermost middleware is made to finish the job. A move at the first scope would come too late for
-    a middleware that refuses before it calls what is inside.
+    a middleware that refuses before it calls what is inside. A layer with a method `placed()` is told.
 
     :param owner: the app whose stack is being built (`app_of` finds it), or `None` where nobody knows it.
     """
@@ -97,12 +140,12 @@ def hoist(stack: ASGIApp, layer: Layer) -> ASGIApp:
     """
     nodes = list(layers(stack))
     if layer not in nodes:
-        if _place_of(nodes[-1]) != Place.ROUTER:
+        if place_of(nodes[-1]) != Place.ROUTER:
             raise ConfigurationError(_hidden(layer, nodes[-1]))
         return stack
     position = nodes.index(layer)
     for target in range(position):
-        place = _place_of(nodes[target])
+        place = place_of(nodes[target])
         if place is None or place < layer.place:
             nodes[position - 1].app = layer.app
             layer.app = nodes[target]
@@ -123,7 +166,11 @@ class _Finish:
 
     def __call__(self, app: ASGIApp, *args: Any, **kwargs: Any) -> ASGIApp:
         self._entry.cls = self.original
-        return hoist(self.original(app, *args, **kwargs), self._layer)
+        stack = hoist(self.original(app, *args, **kwargs), self._layer)
+        placed = getattr(self._layer, "placed", None)
+        if placed is not None:
+            placed()
+        return stack
 
 
 def _hidden(layer: Layer, culprit: object) -> str:
@@ -155,7 +202,8 @@ async def lifespan_checked(
     await app(scope, receive, send)
 
 
-def _place_of(node: object) -> Place | None:
+def place_of(node: object) -> Place | None:
+    """Where a layer belongs; `None` for the user's own."""
     place = getattr(node, "place", None)
     if isinstance(place, Place):
         return place

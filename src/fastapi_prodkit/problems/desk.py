@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
+from traceback import walk_tb
 from typing import Any
 
 from starlette._utils import is_async_callable
@@ -12,11 +14,11 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from .._asgi import failures_of
 from .._fastapi import RouteTable, report_to_telemetry
 from .._traceback import traceback_text
 from .answers import Answer, Answers
 from .language import Texts, Translations
-from .progress import failures_of
 from .rendering import Page, render, wants_html
 
 __all__ = ["Desk", "Hook"]
@@ -66,11 +68,15 @@ class Desk:
         handler = None if answer.foreseen or app is None else _own_handler(app)
         if handler is None:
             return self.render(answer, scope)
-        request = Request(scope)
-        if is_async_callable(handler):
-            response: Response = await handler(request, exc)
-        else:
-            response = await run_in_threadpool(handler, request, exc)
+        try:
+            request = Request(scope)
+            if is_async_callable(handler):
+                response: Response = await handler(request, exc)
+            else:
+                response = await run_in_threadpool(handler, request, exc)
+        except Exception as broken:
+            self.report(broken, scope, where="in the handler of exceptions of", app=app)
+            return self.render(answer, scope)
         return response
 
     def render(self, answer: Answer, scope: Scope) -> Response:
@@ -90,12 +96,16 @@ class Desk:
             response.headers.add_vary_header(", ".join(varies))
         return response
 
-    def report(self, exc: BaseException, scope: Scope, *, where: str, app: Any = None) -> None:
+    def report(
+        self, exc: BaseException, scope: Scope, *, where: str, app: Any = None, unforeseen: bool = True
+    ) -> None:
         """Log it once, with its traceback, and give it to the hooks once."""
         failures = failures_of(scope)
         if exc in failures:
             return
         failures.errors.append(exc)
+        if unforeseen and failures.unforeseen is None:
+            failures.unforeseen = exc
         texts = self._exception_text or bool(app is not None and app.debug)
         _log(f"{type(exc).__name__} {where} {self._name(scope)}", exc, traceback_text(exc, texts=texts))
         report_to_telemetry(scope, exc)
@@ -130,7 +140,15 @@ def _header(scope: Scope, name: bytes) -> str:
 def _log(message: str, exc: BaseException, text: str) -> None:
     """The record carries the exception for hooks of `logging`, and its text as it may be written down."""
     if logger.isEnabledFor(logging.ERROR):
+        file, line, function = _origin(exc)
         info = (type(exc), exc, exc.__traceback__)
-        record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, message, (), info, "report")
+        record = logger.makeRecord(logger.name, logging.ERROR, file, line, message, (), info, function)
         record.exc_text = text
         logger.handle(record)
+
+
+def _origin(exc: BaseException) -> tuple[str, int, str]:
+    """Where it was raised: a record says so of itself as if it had been logged there."""
+    for frame, line in deque(walk_tb(exc.__traceback__), maxlen=1):
+        return frame.f_code.co_filename, line, frame.f_code.co_name
+    return __file__, 0, "report"

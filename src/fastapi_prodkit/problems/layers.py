@@ -1,26 +1,25 @@
-"""The two layers: inside the user's middlewares, where errors are answered, and outside of them."""
+"""The layers that catch: inside the user's middlewares, and around each of them."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from starlette.exceptions import HTTPException, WebSocketException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from .._asgi import Place
+from .._asgi import Place, failures_of
 from .._fastapi import is_signal
 from .desk import Desk
-from .progress import Response, Socket, failures_of
+from .progress import Response, Socket
 from .streams import last_words
 
-__all__ = ["Inside", "answer_http", "answer_socket"]
+__all__ = ["Catcher", "Guard"]
 
 
-class Inside:
-    """Answers what the app raises, as a normal response that the user's middlewares see."""
-
-    place = Place.ERRORS_INSIDE
+class Guard:
+    """Answers what the layers inside raise, as a normal response that those outside see."""
 
     def __init__(self, app: ASGIApp, desk: Desk, owner: Any = None) -> None:
         self.app = app
@@ -29,68 +28,88 @@ class Inside:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            failures = failures_of(scope)
-            response = Response(send, failures)
+            response = Response(send, failures_of(scope))
             try:
                 await self.app(scope, receive, response)
             except Exception as exc:
-                await answer_http(self.desk, self.owner, _cause(exc), scope, receive, response)
+                await self.answer(_cause(exc), scope, receive, response)
         elif scope["type"] == "websocket":
-            socket = Socket(receive, send)
+            socket = self.socket(scope, receive, send)
             try:
                 await self.app(scope, socket.receive, socket.send)
             except Exception as exc:
-                await answer_socket(self.desk, self.owner, exc, scope, socket)
+                await self.refuse(exc, scope, socket)
         else:
             await self.app(scope, receive, send)
 
+    async def answer(self, exc: Exception, scope: Scope, receive: Receive, response: Response) -> None:
+        """Answer an exception of a request, as far as its response has not been sent.
 
-async def answer_http(
-    desk: Desk, owner: Any, exc: Exception, scope: Scope, receive: Receive, response: Response
-) -> None:
-    """Answer an exception in a request, as far as the response has not been sent.
+        :raises Exception: `exc` again, if the body is to be aborted: the middlewares outside learn of it.
+        """
+        failures = failures_of(scope)
+        if is_signal(exc) or exc in failures:
+            raise exc
+        if isinstance(exc, ClientDisconnect):
+            return  # nobody is there to be answered, and nothing of ours is broken
+        desk, owner = self.desk, self.owner
+        answer = desk.answer(exc, scope, app=owner)
+        if not response.started:
+            if answer.reported:
+                desk.report(exc, scope, where="in", app=owner, unforeseen=not answer.foreseen)
+            await (await desk.respond(exc, answer, scope, owner))(scope, receive, response)
+            return
+        if response.complete:
+            desk.report(exc, scope, where="after the response to", app=owner)
+            return
+        words = last_words(response, answer)
+        if answer.reported or words is None:
+            unforeseen = words is None or not answer.foreseen
+            where = "in the middle of the response to"
+            desk.report(exc, scope, where=where, app=owner, unforeseen=unforeseen)
+        if words is None:
+            failures.aborted = True
+            raise exc
+        await response({"type": "http.response.body", "body": words, "more_body": False})
 
-    :raises Exception: `exc` again, if the body is to be aborted: the middlewares outside learn of it.
-    """
-    failures = failures_of(scope)
-    if is_signal(exc) or exc in failures:
-        raise exc
-    if isinstance(exc, ClientDisconnect):
-        return  # nobody is there to be answered, and nothing of ours is broken
-    answer = desk.answer(exc, scope, app=owner)
-    if response.start is None:
-        if answer.reported:
-            desk.report(exc, scope, where="in", app=owner)
-        await (await desk.respond(exc, answer, scope, owner))(scope, receive, response)
-        return
-    if response.complete:
-        desk.report(exc, scope, where="after the response to", app=owner)
-        return
-    words = last_words(response, answer)
-    if answer.reported or words is None:
-        desk.report(exc, scope, where="in the middle of the response to", app=owner)
-    if words is None:
-        failures.aborted = True
-        raise exc
-    await response({"type": "http.response.body", "body": words, "more_body": False})
+    def socket(self, scope: Scope, receive: Receive, send: Send) -> Socket:
+        """Both ends, watched, where a refusal is a whole response if the server can send one."""
+
+        async def deny(socket: Socket, exc: WebSocketException) -> None:
+            answer = self.desk.answer(self.refusal(exc, scope), scope, app=self.owner)
+            await self.desk.render(answer, scope)(scope, socket.receive, socket.send)
+
+        able = "websocket.http.response" in (scope.get("extensions") or ())
+        return Socket(receive, send, deny if able else None)
+
+    def refusal(self, exc: WebSocketException, scope: Scope) -> Exception:
+        """What a close before accept means."""
+        return exc
+
+    async def refuse(self, exc: Exception, scope: Scope, socket: Socket) -> None:
+        """Refuse a WebSocket, or close it: its client never sees a bare 1006."""
+        if isinstance(exc, WebSocketDisconnect):
+            return
+        answer = self.desk.answer(exc, scope, app=self.owner)
+        if answer.reported or socket.closed:
+            unforeseen = socket.closed or not answer.foreseen
+            self.desk.report(exc, scope, where="in", app=self.owner, unforeseen=unforeseen)
+        if socket.deniable:
+            await self.desk.render(answer, scope)(scope, socket.receive, socket.send)
+        elif not socket.closed:
+            document = answer.document
+            await socket.close(answer.close_code, str(document.get("detail") or document["title"]))
 
 
-async def answer_socket(desk: Desk, owner: Any, exc: Exception, scope: Scope, socket: Socket) -> None:
-    """Refuse or close a WebSocket: a client never sees a bare 1006."""
-    if exc in failures_of(scope):
-        raise exc
-    if isinstance(exc, WebSocketDisconnect):
-        return
-    answer = desk.answer(exc, scope, app=owner)
-    if answer.reported or socket.closed:
-        desk.report(exc, scope, where="in", app=owner)
-    if socket.closed:
-        return
-    if not socket.accepted and "websocket.http.response" in scope.get("extensions", {}):
-        await desk.render(answer, scope)(scope, socket.receive, socket.send)
-        return
-    document = answer.document
-    await socket.close(answer.close_code, str(document.get("detail") or document["title"]))
+class Catcher(Guard):
+    """The guard that stands inside the user's middlewares."""
+
+    place = Place.ERRORS_INSIDE
+
+    def refusal(self, exc: WebSocketException, scope: Scope) -> Exception:
+        """A router that knows no endpoint just closes."""
+        unmatched = exc.code == 1000 and "endpoint" not in scope
+        return HTTPException(404) if unmatched else exc
 
 
 def _cause(exc: Exception) -> Exception:

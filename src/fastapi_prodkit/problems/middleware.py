@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from starlette.exceptions import WebSocketException
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .._asgi import Place, layers, lifespan_checked, lift, sink
+from .._asgi import Place, failures_of, layers, lifespan_checked, lift, place_of, sink
 from .._fastapi import RouteTable, app_of, check_routes, default_handlers, mounted_apps
 from ..errors import ConfigurationError, ProblemError
 from .answers import Answers
 from .desk import Desk, Hook
 from .language import Texts, Translations
-from .layers import Inside, answer_http, answer_socket
-from .progress import FAILURES, Failures, Response, Socket
+from .layers import Catcher, Guard
+from .progress import Response, Socket
 from .registry import Problems
 from .rendering import Page, html_page
 
@@ -67,72 +68,86 @@ class ProblemMiddleware:
             on_error=hooks,
             exception_text=exception_text,
         )
-        self._inside = Inside(app, self._desk)
-        self._owner: Any = None
-        self.app = sink(app, self._inside)
+        self._catcher = Catcher(app, self._desk)
+        self._guard = Guard(app, self._desk)
+        self._installed = False
         self._idle = any(isinstance(node, ProblemMiddleware) for node in layers(app))
+        self.app = app if self._idle else sink(app, self._catcher)
         if not self._idle:
             lift(app_of(app), self)
+            self.placed()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._owner is None:
+        if not self._installed:
             self._install(scope["app"])
         kind = scope["type"]
-        if self._idle or kind not in ("http", "websocket", "lifespan"):
-            await self.app(scope, receive, send)
-        elif kind == "http":
-            await self._serve(scope, receive, send)
-        elif kind == "websocket":
-            await self._serve_socket(scope, receive, send)
-        else:
+        if kind == "lifespan":
             await lifespan_checked(self.app, scope, receive, send, check_routes)
+            return
+        if self._idle or kind not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        failures = failures_of(scope)
+        if kind == "http":
+            await self._serve(scope, receive, Response(send, failures))
+            test = "http.response.debug" in (scope.get("extensions") or ())
+        else:
+            await self._serve_socket(scope, self._guard.socket(scope, receive, send))
+            test = "asgi" not in scope
+        if failures.unforeseen is not None and test:
+            raise failures.unforeseen  # only Starlette's test client looks like this: let tests see it
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        failures = scope[FAILURES] = Failures()
-        response = Response(send, failures)
+    async def _serve(self, scope: Scope, receive: Receive, response: Response) -> None:
         try:
             await self.app(scope, receive, response)
         except Exception as exc:
-            if not failures.aborted:
-                try:
-                    await answer_http(self._desk, self._owner, exc, scope, receive, response)
-                except Exception:
-                    if not failures.aborted:
-                        raise
-        if failures.errors and "http.response.debug" in scope.get("extensions", ()):
-            raise failures.errors[0]  # Starlette's test client, which offers it, shows tests what broke
+            if not response.failures.aborted:
+                await self._guard.answer(exc, scope, receive, response)
 
-    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        failures = scope[FAILURES] = Failures()
-        socket = Socket(receive, send)
+    async def _serve_socket(self, scope: Scope, socket: Socket) -> None:
         try:
             await self.app(scope, socket.receive, socket.send)
         except Exception as exc:
-            await answer_socket(self._desk, self._owner, exc, scope, socket)
-        if failures.errors and "asgi" not in scope:
-            raise failures.errors[0]  # only the test client leaves that key out
+            await self._guard.refuse(exc, scope, socket)
+
+    def placed(self) -> None:
+        """Guard each of the user's middlewares that stands inside another."""
+        outer, *nodes = layers(self.app)
+        for node in nodes:
+            if place_of(node) is not None:
+                break
+            if not isinstance(outer, Guard) and not isinstance(node, Guard):
+                outer.app = Guard(node, self._desk, self._catcher.owner)
+            outer = node
 
     def _install(self, app: Any) -> None:
         """At the first scope: the whole stack stands by now."""
-        self._owner = app
+        self._installed = True
         if self._idle:
             return
         self._desk.routes = RouteTable(app)
-        self._furnish(app, self._inside)
+        self._furnish(app, self._catcher)
+        self._guard.owner = app
+        for node in layers(app.middleware_stack):
+            if isinstance(node, Guard):
+                node.owner = app
         for mounted in mounted_apps(app):
             if mounted.middleware_stack is None:
                 mounted.middleware_stack = mounted.build_middleware_stack()
-            inside = Inside(mounted, self._desk)
-            sink(mounted.middleware_stack, inside)
-            self._furnish(mounted, inside)
+            if any(isinstance(node, Catcher) for node in layers(mounted.middleware_stack)):
+                continue  # it answers for itself
+            catcher = Catcher(mounted, self._desk)
+            sink(mounted.middleware_stack, catcher)
+            self._furnish(mounted, catcher)
 
-    def _furnish(self, app: Any, inside: Inside) -> None:
+    def _furnish(self, app: Any, catcher: Catcher) -> None:
         """Let our handler answer what FastAPI's defaults would, and what nobody else does."""
-        inside.owner = app
+        catcher.owner = app
         stack = layers(app.middleware_stack)
         exceptions = next(node for node in stack if isinstance(node, ExceptionMiddleware))
         for cls, default in default_handlers().items():
             if app.exception_handlers.get(cls, default) is default:
                 exceptions.add_exception_handler(cls, self._desk.handle)
-        if ProblemError not in app.exception_handlers:
-            exceptions.add_exception_handler(ProblemError, self._desk.handle)
+        for cls in (ProblemError, WebSocketException):
+            if cls not in app.exception_handlers:
+                exceptions.add_exception_handler(cls, self._desk.handle)

@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.exceptions import WebSocketException
+from starlette.types import Message, Receive, Send
 
-__all__ = ["FAILURES", "Failures", "Response", "Socket", "failures_of"]
+from .._asgi import Failures
 
-FAILURES = "fastapi_prodkit.failures"
+__all__ = ["Response", "Socket"]
 
-
-class Failures:
-    """What went wrong in one request and was logged already; it lies in the scope under `FAILURES`."""
-
-    __slots__ = ("aborted", "errors")
-
-    def __init__(self) -> None:
-        self.errors: list[BaseException] = []
-        self.aborted = False
-
-    def __contains__(self, exc: BaseException) -> bool:
-        return any(each is exc for each in self.errors)
-
-
-def failures_of(scope: Scope) -> Failures:
-    """The failures of this request so far."""
-    failures: Failures = scope.setdefault(FAILURES, Failures())
-    return failures
+Deny = Callable[["Socket", WebSocketException], Awaitable[None]]
 
 
 class Response:
     """The `send` of an HTTP request; it remembers what went through."""
 
-    __slots__ = ("complete", "failures", "last", "send", "start")
+    __slots__ = ("complete", "failures", "headers", "last", "send")
 
     def __init__(self, send: Send, failures: Failures) -> None:
         self.send = send
         self.failures = failures
-        self.start: Message | None = None
+        self.headers: tuple[tuple[bytes, bytes], ...] | None = None
         self.last: bytes = b""
         self.complete = False
+
+    @property
+    def started(self) -> bool:
+        return self.headers is not None
+
+    def header(self, name: bytes) -> bytes:
+        """The first field of this name; empty where there is none."""
+        for key, value in self.headers or ():
+            if key.lower() == name:
+                return value
+        return b""
 
     async def __call__(self, message: Message) -> None:
         kind = message["type"]
@@ -50,22 +45,31 @@ class Response:
             self.last = message.get("body") or self.last
             self.complete = not message.get("more_body", False)
         elif kind == "http.response.start":
-            self.start = message
+            self.headers = tuple(message.get("headers") or ())  # a copy: those outside change the message
         elif kind == "http.response.pathsend":
             self.complete = True
         await self.send(message)
 
 
 class Socket:
-    """Both ends of a WebSocket; it remembers whether it is open."""
+    """Both ends of a WebSocket; it remembers whether it is open.
 
-    __slots__ = ("_receive", "_send", "accepted", "closed")
+    :param deny: sends an HTTP response in place of a close before accept, which would reach the client as
+        a bare 403 without its code and reason; `None` where the server cannot.
+    """
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    __slots__ = ("_deny", "_receive", "_send", "accepted", "closed")
+
+    def __init__(self, receive: Receive, send: Send, deny: Deny | None) -> None:
         self._receive = receive
         self._send = send
+        self._deny = deny
         self.accepted = False
         self.closed = False
+
+    @property
+    def deniable(self) -> bool:
+        return self._deny is not None and not self.accepted and not self.closed
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -75,6 +79,10 @@ class Socket:
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
+        if kind == "websocket.close" and self.deniable:
+            assert self._deny is not None
+            await self._deny(self, WebSocketException(message.get("code", 1000), message.get("reason")))
+            return
         if kind == "websocket.accept":
             self.accepted = True
         elif kind in ("websocket.close", "websocket.http.response.start"):
@@ -82,17 +90,9 @@ class Socket:
         await self._send(message)
 
     async def close(self, code: int, reason: str) -> None:
-        await self.send({"type": "websocket.close", "code": code, "reason": cut(reason)})
+        await self.send({"type": "websocket.close", "code": code, "reason": _cut(reason)})
 
 
-def cut(reason: str) -> str:
+def _cut(reason: str) -> str:
     """At most 123 bytes of UTF-8: what fits into a close frame (RFC 6455, 5.5)."""
     return reason.encode(errors="replace")[:123].decode(errors="ignore")
-
-
-def header_of(message: Any, name: bytes) -> bytes:
-    """The first field of this name in a start message."""
-    for key, value in message.get("headers") or ():
-        if key.lower() == name:
-            return bytes(value)
-    return b""

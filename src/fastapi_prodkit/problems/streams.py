@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .answers import Answer
-from .progress import Response, header_of
+from .progress import Response
 from .rendering import encode
 
 __all__ = ["last_words"]
@@ -18,10 +18,9 @@ def last_words(response: Response, answer: Answer) -> bytes | None:
 
     `None` where nothing can be said that is not taken for content: the body is to be aborted.
     """
-    start = response.start
-    if start is None or header_of(start, b"content-length") or header_of(start, b"content-encoding"):
+    if response.header(b"content-length") or response.header(b"content-encoding"):
         return None
-    media_type = header_of(start, b"content-type").partition(b";")[0].strip().lower()
+    media_type = response.header(b"content-type").partition(b";")[0].strip().lower()
     tail = response.last[-4:]
     if media_type == b"text/event-stream":
         if tail and not tail.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):

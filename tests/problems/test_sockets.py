@@ -1,0 +1,180 @@
+"""Errors on WebSockets: a problem document before accept, an honest close after it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Depends, FastAPI, HTTPException, Query, WebSocket, WebSocketException
+from fastapi.testclient import TestClient
+from starlette.testclient import WebSocketDenialResponse
+from starlette.websockets import WebSocketDisconnect
+
+from fastapi_prodkit import ProblemError, ProblemMiddleware, problem
+
+
+@problem(status=409, type="room-full", detail="{room} is full", close_code=4409)
+class RoomFullError(Exception):
+    def __init__(self, room: str) -> None:
+        self.room = room
+
+
+def refuse(kind: str = "") -> None:
+    errors: dict[str, Exception] = {
+        "http": HTTPException(401, headers={"WWW-Authenticate": "Bearer"}),
+        "problem": ProblemError(403, "not your room", type="forbidden-room"),
+        "declared": RoomFullError("lobby"),
+        "policy": WebSocketException(1008, "no token"),
+        "own-code": WebSocketException(4404),
+        "again": WebSocketException(1013),
+        "boom": ValueError("secret"),
+        "long": RoomFullError("é" * 200),
+        "unavailable": ProblemError(503),
+    }
+    if kind in errors:
+        raise errors[kind]
+
+
+def create_app() -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware)
+
+    @app.websocket("/before/{kind}", dependencies=[Depends(refuse)])
+    async def before(websocket: WebSocket, number: Annotated[int, Query()] = 0) -> None:
+        await websocket.accept()
+        await websocket.close()
+
+    @app.websocket("/after/{kind}")
+    async def after(websocket: WebSocket, kind: str) -> None:
+        await websocket.accept()
+        await websocket.send_text("hello")
+        refuse(kind)
+        await websocket.receive_text()
+
+    @app.websocket("/closed/{kind}")
+    async def closed(websocket: WebSocket, kind: str) -> None:
+        await websocket.accept()
+        await websocket.close(4000)
+        refuse(kind)
+
+    return app
+
+
+@pytest.fixture
+def client() -> TestClient:
+    return TestClient(create_app())
+
+
+def denied(client: TestClient, path: str) -> Any:
+    with pytest.raises(WebSocketDenialResponse) as caught, client.websocket_connect(path):
+        pytest.fail("it was accepted")
+    return caught.value
+
+
+def test_before_accept_an_http_exception_is_a_whole_response(client: TestClient) -> None:
+    response = denied(client, "/before/http")
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.headers["content-type"] == "application/problem+json"
+    assert json.loads(response.content) == {"type": "about:blank", "title": "Unauthorized", "status": 401}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "member"),
+    [
+        ("problem", 403, {"type": "/problems/forbidden-room", "detail": "not your room"}),
+        ("declared", 409, {"type": "/problems/room-full", "detail": "lobby is full"}),
+        ("policy", 403, {"close_code": 1008, "detail": "no token"}),
+        ("own-code", 404, {"close_code": 4404}),
+        ("again", 503, {"close_code": 1013}),
+    ],
+)
+def test_before_accept_every_refusal_is_a_problem(
+    client: TestClient, kind: str, status: int, member: Any
+) -> None:
+    response = denied(client, f"/before/{kind}")
+    assert response.status_code == status
+    document = json.loads(response.content)
+    assert document == {**document, **member}
+
+
+def test_before_accept_a_wrong_parameter_is_a_422_that_points(client: TestClient) -> None:
+    response = denied(client, "/before/none?number=secret")
+    assert response.status_code == 422
+    (error,) = json.loads(response.content)["errors"]
+    assert (error["parameter"], error["code"]) == ("number", "int_parsing")
+    assert b"secret" not in response.content
+
+
+def test_an_unknown_path_is_a_problem(client: TestClient) -> None:
+    assert denied(client, "/nowhere").status_code == 404
+
+
+def test_before_accept_an_unforeseen_error_is_a_500_that_tests_see(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ValueError, match="secret"), client.websocket_connect("/before/boom"):
+        pytest.fail("it was accepted")
+    assert "ValueError in WebSocket /before/{kind}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "reason"),
+    [
+        ("http", 1008, "Unauthorized"),
+        ("problem", 1008, "not your room"),
+        ("declared", 4409, "lobby is full"),
+        ("policy", 1008, "no token"),
+        ("own-code", 4404, "Not Found"),
+        ("unavailable", 1013, "Service Unavailable"),
+    ],
+)
+def test_after_accept_the_socket_is_closed_with_the_code_that_says_it(
+    client: TestClient, kind: str, code: int, reason: str
+) -> None:
+    with client.websocket_connect(f"/after/{kind}") as socket:
+        assert socket.receive_text() == "hello"
+        with pytest.raises(WebSocketDisconnect) as caught:
+            socket.receive_text()
+    assert (caught.value.code, caught.value.reason) == (code, reason)
+
+
+def test_a_reason_is_cut_to_what_a_close_frame_holds(client: TestClient) -> None:
+    with client.websocket_connect("/after/long") as socket:
+        socket.receive_text()
+        with pytest.raises(WebSocketDisconnect) as caught:
+            socket.receive_text()
+    assert caught.value.reason == "é" * 61
+
+
+def test_after_accept_an_unforeseen_error_is_1011_and_logged_once(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ValueError, match="secret"), client.websocket_connect("/after/boom") as socket:  # noqa: PT012
+        socket.receive_text()
+        with pytest.raises(WebSocketDisconnect) as caught:
+            socket.receive_text()
+        assert (caught.value.code, caught.value.reason) == (1011, "Internal Server Error")
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [record.getMessage() for record in errors] == ["ValueError in WebSocket /after/{kind}"]
+
+
+def test_a_client_that_leaves_is_no_error(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    with client.websocket_connect("/after/none") as socket:
+        socket.receive_text()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("kind", ["boom", "http"])
+def test_an_error_on_a_closed_socket_is_only_logged(
+    client: TestClient, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        pytest.raises((ValueError, HTTPException)),
+        client.websocket_connect(f"/closed/{kind}") as socket,
+        pytest.raises(WebSocketDisconnect, match="4000"),
+    ):
+        socket.receive_text()
+    assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
