@@ -115,7 +115,7 @@ class JWTAuth(SecurityBase):
 
         :raises ProblemError: 401 if there is none or it is not valid; what a source raises.
         """
-        token = next((found for source in self._sources if (found := source(connection)) is not None), None)
+        token = self._token(connection)
         if token is None:
             raise self._refusal(401, "A bearer token is needed.")
         try:
@@ -123,6 +123,13 @@ class JWTAuth(SecurityBase):
         except InvalidTokenError as error:
             logger.info("refused a token: %s", error)
             raise self._refusal(401, error.public, error="invalid_token") from None
+
+    def __prodkit_reads__(self, connection: HTTPConnection) -> str | None:
+        """What an answer may depend on of what it reads: the token."""
+        return self._token(connection)
+
+    def _token(self, connection: HTTPConnection) -> str | None:
+        return next((found for source in self._sources if (found := source(connection)) is not None), None)
 
     def verify(self, token: str) -> Claims:
         """The claims of `token`.

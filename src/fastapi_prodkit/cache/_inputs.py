@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,16 @@ from fastapi.dependencies.models import Dependant
 from fastapi.params import File
 from fastapi.security import APIKeyCookie, APIKeyHeader, APIKeyQuery
 from fastapi.security.base import SecurityBase
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from .._fastapi import dependants, field_names
 from ..errors import ConfigurationError
 
 __all__ = ["HANDED_OVER", "Inputs"]
 
+Read = Callable[[HTTPConnection], str | None]
+
+CREDENTIALS = ("authorization", "cookie", "proxy-authorization", "x-api-key")
 HANDED_OVER = "prodkit_cache_request"  # by this name an endpoint that declares no request is given it
 
 
@@ -25,7 +28,9 @@ class Inputs:
     """The declared inputs of one route, dependencies included.
 
     :param query: names of query parameters; `None` if all of them.
-    :param readers: who takes the raw request and so may read anything.
+    :param reads: what security schemes, and dependencies with a method `__prodkit_reads__`, take from the
+        request.
+    :param readers: who takes the raw request without saying what of it, and so may read anything.
     :param credentials: whether requests with credentials of their own have answers of their own.
     """
 
@@ -33,6 +38,7 @@ class Inputs:
     headers: tuple[str, ...]
     cookies: tuple[str, ...]
     has_body: bool
+    reads: tuple[Read, ...]
     readers: tuple[str, ...]
     credentials: bool
 
@@ -44,6 +50,7 @@ class Inputs:
         query: set[str] | None = set()
         headers = {name.lower() for name in vary}
         cookies: set[str] = set()
+        reads: list[Read] = []
         readers: list[str] = []
         has_body = False
         for each in dependants(dependant):
@@ -60,17 +67,11 @@ class Inputs:
             has_body = has_body or bool(each.body_params)
             _check_body(each)
             if each.request_param_name not in (None, HANDED_OVER) or each.http_connection_param_name:
-                read = _reads(each.call)
+                read = getattr(each.call, "__prodkit_reads__", None) or _read_by_scheme(each.call)
                 if read is None:
                     readers.append(_name(each.call))
                 elif not shared:
-                    for place, name in read:
-                        if place == "header":
-                            headers.add(name.lower())
-                        elif place == "cookie":
-                            cookies.add(name)
-                        elif query is not None:
-                            query.add(name)
+                    reads.append(read)
         if readers:
             query = None
         return cls(
@@ -78,14 +79,24 @@ class Inputs:
             tuple(sorted(headers)),
             tuple(sorted(cookies)),
             has_body,
+            tuple(reads),
             tuple(readers),
             not shared,
         )
 
-    @property
-    def vary(self) -> tuple[str, ...]:
+    def vary(self, credentials: Iterable[str]) -> tuple[str, ...]:
         """The request header fields that select the answer (RFC 9110 section 12.5.5)."""
-        return (*self.headers, "cookie") if self.cookies and "cookie" not in self.headers else self.headers
+        selecting = dict.fromkeys(self.headers)
+        if self.cookies:
+            selecting["cookie"] = None
+        if self.credentials:
+            selecting.update(dict.fromkeys(credentials))
+        return tuple(selecting)
+
+    @property
+    def selecting(self) -> frozenset[str]:
+        """Every request header field that is part of the key."""
+        return frozenset(self.vary(CREDENTIALS))
 
     async def values(self, request: Request, credentials: Mapping[str, str]) -> list[str]:
         """What this request holds for each input, present and absent told apart."""
@@ -106,6 +117,9 @@ class Inputs:
         if self.readers:
             parts += [scope.get("scheme", ""), request.headers.get("host", ""), scope.get("root_path", "")]
             parts.append(scope["path"])
+        for read in self.reads:
+            found = read(request)
+            parts += _several([] if found is None else [found])
         if self.credentials:
             parts.append(str(len(credentials)))
             for name, value in credentials.items():
@@ -136,23 +150,20 @@ def _check_body(dependant: Dependant) -> None:
             )
 
 
-def _reads(call: Any) -> list[tuple[str, str]] | None:
-    """What a callable that takes the raw request reads of it; `None` if nobody knows.
-
-    A dependency of your own says so by an attribute: `__prodkit_reads__ = ("header:x-tenant",)`.
-    """
-    declared = getattr(call, "__prodkit_reads__", None)
-    if declared is not None:
-        return [tuple(each.split(":", 1)) for each in declared]
+def _read_by_scheme(call: Any) -> Read | None:
+    """What a security scheme of FastAPI reads; `None` for anything else that takes the raw request."""
     if not isinstance(call, SecurityBase) or not type(call).__module__.startswith("fastapi.security."):
         return None
-    if isinstance(call, APIKeyHeader):
-        return [("header", call.model.name)]
-    if isinstance(call, APIKeyCookie):
-        return [("cookie", call.model.name)]
     if isinstance(call, APIKeyQuery):
-        return [("query", call.model.name)]
-    return [("header", "authorization")]
+        name = call.model.name
+        return lambda connection: connection.query_params.get(name)
+    if isinstance(call, APIKeyHeader):
+        header = call.model.name
+        return lambda connection: connection.headers.get(header)
+    if isinstance(call, APIKeyCookie):
+        cookie = call.model.name
+        return lambda connection: connection.cookies.get(cookie)
+    return lambda connection: connection.headers.get("authorization")
 
 
 def _name(call: Any) -> str:

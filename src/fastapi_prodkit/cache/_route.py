@@ -156,7 +156,8 @@ class CachedRoute:
             call.response,
             list(call.response.raw_headers),
             options.max_bytes,
-            call.inputs.vary,
+            call.inputs.vary(call.asked.credentials),
+            call.inputs.selecting,
             options.cache_control(private=call.inputs.credentials and bool(call.asked.credentials)),
             options.draw_ttl(),
         )

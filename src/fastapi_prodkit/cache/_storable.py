@@ -20,7 +20,8 @@ class Capture(NamedTuple):
 
     :param response: the one that dependencies write header fields to.
     :param before: its header fields before the endpoint ran.
-    :param vary: the request header fields that are part of the key.
+    :param vary: the request header fields to name in Vary.
+    :param selecting: all of them that are part of the key, were they in this request or not.
     :param ttl: seconds for which the answer is fresh.
     """
 
@@ -31,6 +32,7 @@ class Capture(NamedTuple):
     before: Sequence[Pair]
     max_bytes: int
     vary: tuple[str, ...]
+    selecting: frozenset[str]
     cache_control: bytes
     ttl: float
 
@@ -63,7 +65,7 @@ def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: boo
     said = directives(value_of(own, b"cache-control") or b"")
     varied = (value_of(own, b"vary") or b"").decode("latin-1").lower().replace(",", " ").split()
     ttl = min([capture.ttl, *_seconds(said.get("s-maxage", said.get("max-age")))])
-    reason = _objection(own, said, set(varied) - set(capture.vary), ttl)
+    reason = _objection(own, said, set(varied) - capture.selecting, ttl)
     if reason is not None:
         return reason
     ours: list[Pair] = []

@@ -67,6 +67,10 @@ class RateLimit:
         decision: Decision = await exchange.decide(self, connection)
         return decision
 
+    def __prodkit_reads__(self, connection: HTTPConnection) -> str:
+        """What an answer may depend on of what it reads: nothing. It lets pass or refuses."""
+        return ""
+
     def __prodkit_check__(self, app: Any, route: Route) -> None:
         if not any(hasattr(layer, "limits_requests") for layer in layers(app.middleware_stack)):
             raise ConfigurationError(f"{route.path} has a rate limit: {_NOT_INSTALLED}")
