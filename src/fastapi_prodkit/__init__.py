@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .errors import ProblemError as ProblemError
     from .errors import ProdkitError as ProdkitError
     from .errors import UnavailableError as UnavailableError
+    from .health import Health as Health
     from .problems import Problem as Problem
     from .problems import ProblemMiddleware as ProblemMiddleware
     from .problems import Problems as Problems
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     from .request_logging import RequestLoggingMiddleware as RequestLoggingMiddleware
     from .request_logging import bind as bind
     from .request_logging import request_id as request_id
+    from .resources import Provided as Provided
+    from .resources import Resources as Resources
+    from .streaming import CSVResponse as CSVResponse
+    from .streaming import EventStreamResponse as EventStreamResponse
+    from .streaming import NDJSONResponse as NDJSONResponse
+    from .tasks import Tasks as Tasks
+    from .tasks import TasksFullError as TasksFullError
     from .websocket import Hub as Hub
 
 __version__ = "0.1.0"
@@ -49,6 +57,10 @@ _HOMES = {
     ),
     "rate_limit": ("RateLimitMiddleware", "RateLimiter"),
     "request_logging": ("RequestLoggingMiddleware", "bind", "request_id"),
+    "health": ("Health",),
+    "resources": ("Provided", "Resources"),
+    "streaming": ("CSVResponse", "EventStreamResponse", "NDJSONResponse"),
+    "tasks": ("Tasks", "TasksFullError"),
     "websocket": ("Hub",),
     "problems": ("Problem", "ProblemMiddleware", "Problems", "problem"),
 }

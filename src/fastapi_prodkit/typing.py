@@ -14,7 +14,18 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol, Self, runtime_checkable
 
-__all__ = ["Algorithm", "Backend", "Bus", "Charge", "Counters", "Limit", "Mode", "Store", "Verdict"]
+__all__ = [
+    "Algorithm",
+    "Backend",
+    "Bus",
+    "Charge",
+    "Counters",
+    "Drainable",
+    "Limit",
+    "Mode",
+    "Store",
+    "Verdict",
+]
 
 
 @runtime_checkable
@@ -155,3 +166,12 @@ class Backend(Protocol):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None: ...
+
+
+@runtime_checkable
+class Drainable(Protocol):
+    """Holds work that should be finished before the resources that the work needs are closed."""
+
+    async def drain(self) -> None:
+        """Finish the work, or give up after a time of its own choice."""
+        ...

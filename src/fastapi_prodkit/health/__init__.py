@@ -1,1 +1,7 @@
-"""Is it alive, is it ready."""
+"""Is the process alive, and may it get requests?"""
+
+from __future__ import annotations
+
+from .health import Health
+
+__all__ = ["Health"]

@@ -1,1 +1,9 @@
-"""What an app opens when it starts and closes when it stops."""
+"""What an app needs open while it runs: started in order, injected by type, closed in reverse."""
+
+from __future__ import annotations
+
+from .provided import Provided
+from .resources import Resources
+from .stack import StartTimeoutError
+
+__all__ = ["Provided", "Resources", "StartTimeoutError"]
