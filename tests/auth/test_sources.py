@@ -1,6 +1,8 @@
 """Where a token is looked for, and from where it must not be taken."""
 
+import hashlib
 import logging
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
@@ -8,7 +10,7 @@ from fastapi import Depends, FastAPI, Query, WebSocket
 from starlette.requests import HTTPConnection
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
-from fastapi_prodkit import Claims, Hub, JWTAuth, MemoryBackend
+from fastapi_prodkit import Cache, CacheMiddleware, Claims, Hub, JWTAuth, MemoryBackend
 from fastapi_prodkit.auth import TokenSource, bearer_header, cookie, query, subprotocol
 
 from ..websocket.peers import serving
@@ -115,7 +117,8 @@ def test_a_token_in_the_query_is_cut_out_of_the_scope() -> None:
     source = query()
     scope = {"type": "http", "headers": [], "query_string": b"a=1&access_token=secret&b=2"}
     assert source(HTTPConnection(scope)) == "secret"
-    assert scope["query_string"] == b"a=1&access_token=hidden&b=2"
+    digest = hashlib.sha256(b"secret").hexdigest()[:32].encode()
+    assert scope["query_string"] == b"a=1&access_token=sha256-" + digest + b"&b=2"
     assert source(HTTPConnection(scope)) == "secret"
     assert "secret" not in repr(scope)
 
@@ -136,7 +139,7 @@ async def test_a_token_in_the_query_is_in_no_line_of_uvicorn(caplog: pytest.LogC
         client = await server.connect(f"/ws?access_token={token}")
         assert await client.json() == "ada"
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("uvicorn")]
-    assert any("/ws?access_token=hidden" in line for line in lines)
+    assert any("/ws?access_token=sha256-" in line for line in lines)
     assert not any(token in line for line in lines)
 
 
@@ -146,3 +149,45 @@ def test_a_source_of_your_own_is_a_function() -> None:
 
     client, token = client_of(from_header)
     assert client.get("/", headers={"X-Token": token}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("source", "send"),
+    [
+        (bearer_header, lambda token: {"headers": {"Authorization": f"Bearer {token}"}}),
+        (
+            cookie("session", allowed_origins=[ORIGIN]),
+            lambda token: {"headers": {"Cookie": f"session={token}"}},
+        ),
+        (query(), lambda token: {"params": {"access_token": token}}),
+    ],
+    ids=["header", "cookie", "query"],
+)
+def test_a_cache_gives_nobody_the_answer_of_another(
+    source: TokenSource, send: Callable[[str], dict[str, Any]]
+) -> None:
+    auth = JWTAuth(SECRET, algorithms=["HS256"], sources=[source])
+    cache = Cache(MemoryBackend().store)
+    app = FastAPI()
+    app.add_middleware(CacheMiddleware)
+    calls = []
+
+    @app.get("/me")
+    @cache(ttl=60)
+    async def me(claims: Annotated[Claims, Depends(auth)]) -> str:
+        calls.append(claims.subject)
+        return claims.subject
+
+    client = TestClient(app)
+    ada, bob = auth.issue("ada", ttl=60), auth.issue("bob", ttl=60)
+    for _ in range(2):
+        assert client.get("/me", **send(ada)).json() == "ada"
+        assert client.get("/me", **send(bob)).json() == "bob"
+        assert client.get("/me").status_code == 401
+    assert calls == ["ada", "bob"]
+
+
+def test_a_source_that_does_not_say_what_it_reads_leaves_it_open() -> None:
+    assert not hasattr(JWTAuth(SECRET, algorithms=["HS256"], sources=[lambda c: None]), "__prodkit_reads__")
+    declared = JWTAuth(SECRET, algorithms=["HS256"], sources=[bearer_header, query("t"), subprotocol])
+    assert declared.__prodkit_reads__ == ("header:authorization", "query:t")

@@ -1,29 +1,42 @@
 """Where a token may be found. A source is a function of the connection: the token, or `None` to look further.
 
-A source of your own is one more function in the list `JWTAuth(sources=[...])`.
+A source of your own is one more function in the list `JWTAuth(sources=[...])`. What it reads it may declare,
+as in `@reads("header:x-token")`, so that a cache knows which answers belong to whom.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection
-from urllib.parse import urlsplit
+from hashlib import sha256
+from urllib.parse import unquote_plus, urlsplit
 
 from starlette.requests import HTTPConnection
 
 from ..errors import ConfigurationError, ProblemError
 
-__all__ = ["TokenSource", "bearer_header", "cookie", "query", "subprotocol"]
+__all__ = ["TokenSource", "bearer_header", "cookie", "query", "reads", "subprotocol"]
 
 TokenSource = Callable[[HTTPConnection], str | None]
 
 
+def reads(*places: str) -> Callable[[TokenSource], TokenSource]:
+    """Declare what a source reads: `header:<name>`, `cookie:<name>` or `query:<name>`."""
+
+    def declare(source: TokenSource) -> TokenSource:
+        source.__prodkit_reads__ = places  # type: ignore[attr-defined]  # functions have attributes
+        return source
+
+    return declare
+
+
+@reads("header:authorization")
 def bearer_header(connection: HTTPConnection) -> str | None:
     """`Authorization: Bearer <token>`, RFC 6750 section 2.1. Sent twice, it is no token."""
     scheme, _, token = ", ".join(connection.headers.getlist("authorization")).partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
 
 
+@reads()
 def subprotocol(connection: HTTPConnection) -> str | None:
     """The subprotocol offered after `bearer`: `new WebSocket(url, ["bearer", token])` in a browser.
 
@@ -52,6 +65,7 @@ def cookie(name: str, *, allowed_origins: Collection[str]) -> TokenSource:
     if isinstance(allowed_origins, str) or not origins:
         raise ConfigurationError("allowed_origins must be a list of at least one origin")
 
+    @reads(f"cookie:{name}")
     def from_cookie(connection: HTTPConnection) -> str | None:
         token = connection.cookies.get(name)
         if token is None:
@@ -68,20 +82,24 @@ def cookie(name: str, *, allowed_origins: Collection[str]) -> TokenSource:
 def query(name: str = "access_token") -> TokenSource:
     """The query parameter `name`; choose it last.
 
-    URLs end up in logs and histories (RFC 6750 section 5.3). The token is cut out of the scope as soon as
-    it is read, so that uvicorn's own log lines do not have it; a proxy in front still sees it.
+    URLs end up in logs and histories (RFC 6750 section 5.3). As soon as it is read, a digest takes the
+    token's place in the scope, so that uvicorn's own log lines do not have it; a proxy still sees it.
     """
-    pattern = re.compile(rb"(^|&)" + re.escape(name.encode()) + rb"=[^&]*")
     key = f"fastapi_prodkit.auth.query.{name}"
 
+    @reads(f"query:{name}")
     def from_query(connection: HTTPConnection) -> str | None:
         scope = connection.scope
         if key not in scope:
             values = connection.query_params.getlist(name)
             if not values:
                 return None
-            scope[key] = _Hidden(", ".join(values))
-            scope["query_string"] = pattern.sub(rb"\1" + name.encode() + b"=hidden", scope["query_string"])
+            scope[key] = hidden = _Hidden(", ".join(values))
+            parts = scope["query_string"].decode("latin-1").split("&")
+            scope["query_string"] = "&".join(
+                f"{name}=sha256-{hidden.digest}" if unquote_plus(part.partition("=")[0]) == name else part
+                for part in parts
+            ).encode("latin-1")
         token: str = scope[key].token
         return token
 
@@ -95,6 +113,11 @@ class _Hidden:
 
     def __init__(self, token: str) -> None:
         self.token = token
+
+    @property
+    def digest(self) -> str:
+        """Tells one token from another; nobody gets the token back."""
+        return sha256(self.token.encode(errors="replace")).hexdigest()[:32]
 
 
 def _origin(text: str) -> str:
