@@ -160,3 +160,35 @@ class Uvicorn:
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
         self._log.close()
+
+
+class Hypercorn:
+    """A real hypercorn process that serves `target`."""
+
+    def __init__(self, target: str, *, arguments: Sequence[str] = ()) -> None:
+        self.port = free_port()
+        self.output = ""
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- closed on exit
+        bind = ["--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "1"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hypercorn", target, *bind, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": _python_path()},
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+        wait_until_open(self.port, self.process)
+
+    def stop(self) -> None:
+        """End it and keep what it printed in `output`."""
+        self.process.terminate()
+        self.process.wait(20)
+        self._log.seek(0)
+        self.output = self._log.read().decode(errors="replace")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+        self._log.close()
