@@ -1,12 +1,15 @@
 """One record per request."""
 
 from .context import RequestContextFilter, add_request_context, bind, outbound_headers, request_id
-from .formats import otel
+from .formats import console, datadog, ecs, gcp, logfmt, otel
 from .middleware import RequestLoggingMiddleware
+from .queue import QueueSink
 from .record import Record
-from .sinks import Sink, StreamSink
+from .sinks import LoggerSink, Sink, StreamSink
 
 __all__ = [
+    "LoggerSink",
+    "QueueSink",
     "Record",
     "RequestContextFilter",
     "RequestLoggingMiddleware",
@@ -14,6 +17,11 @@ __all__ = [
     "StreamSink",
     "add_request_context",
     "bind",
+    "console",
+    "datadog",
+    "ecs",
+    "gcp",
+    "logfmt",
     "otel",
     "outbound_headers",
     "request_id",

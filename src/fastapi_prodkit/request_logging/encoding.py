@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-__all__ = ["json_line"]
+__all__ = ["json_line", "plain"]
 
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -29,14 +29,18 @@ def json_line(document: dict[str, Any]) -> bytes:
 
 def _careful(document: dict[str, Any]) -> bytes:
     try:
-        text = json.dumps(document, separators=(",", ":"), default=_plain, allow_nan=False)
+        text = json.dumps(document, separators=(",", ":"), default=plain, allow_nan=False)
     except Exception:
-        text = json.dumps({str(key): _plain(value) for key, value in document.items()})
+        text = json.dumps({str(key): plain(value) for key, value in document.items()})
     return text.replace("\x7f", "\\u007f").encode("ascii")
 
 
-def _plain(value: object) -> Any:
-    if isinstance(value, _PLAIN) and not (isinstance(value, float) and not isfinite(value)):
+def plain(value: object, *, text: bool = False) -> Any:
+    """The value if JSON has it, otherwise its text; never raises.
+
+    :param text: its text in any case.
+    """
+    if isinstance(value, _PLAIN) and not text and not (isinstance(value, float) and not isfinite(value)):
         return value
     try:
         return str(value)

@@ -73,7 +73,7 @@ class RequestLoggingMiddleware:
         self._process = ProcessHold(mute)
         self._placed = False
         self._routes: RouteTable | None = None
-        self.dropped = 0
+        self.dropped = 0  # records that a format or a sink refused since the start
         lift(app_of(app), self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,3 +154,6 @@ class RequestLoggingMiddleware:
         close: Any = getattr(self._sink, "close", None)
         if close is not None:
             await close()
+        if self.dropped:
+            logger.warning("%d access records were not written: their sink raised", self.dropped)
+            self.dropped = 0

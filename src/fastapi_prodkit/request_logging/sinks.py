@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any, Protocol
 
-__all__ = ["Sink", "StreamSink"]
+__all__ = ["LineRecord", "LoggerSink", "Sink", "Stream", "StreamSink"]
 
 
 class Sink(Protocol):
     """Takes a line with its line break, and its level as `logging` numbers them.
 
     What it raises is counted and goes no further. It is called on the event loop: one that may block
-    belongs behind a `QueueSink`. If it has a method `close`, that is called when the app stops.
+    belongs behind a `QueueSink`. If it has a method `close` (a coroutine function), that is called when the
+    app stops.
     """
 
     def __call__(self, line: bytes, level: int, /) -> None: ...
@@ -21,27 +23,58 @@ class Sink(Protocol):
 class Stream(Protocol):
     """What is used of a text or binary stream."""
 
-    def write(self, data: Any, /) -> object: ...
+    def write(self, data: Any, /) -> Any: ...
 
     def flush(self) -> object: ...
 
 
 class StreamSink:
-    """Writes each line at once to a stream.
+    """Writes each line at once to a stream, past its buffer: a line that failed is not written later.
 
     :param stream: a text or binary stream; by default what `sys.stdout` is at that moment.
     """
 
     def __init__(self, stream: Stream | None = None) -> None:
         self._stream = stream
+        self._torn = False
 
     def __call__(self, line: bytes, level: int, /) -> None:
-        stream: Any = sys.stdout if self._stream is None else self._stream
-        binary = getattr(stream, "buffer", None)
-        if binary is not None:
-            binary.write(line)
-        elif hasattr(stream, "encoding"):
-            stream.write(line.decode("utf-8"))
+        stream: Any = self._stream or sys.stdout
+        buffer = getattr(stream, "buffer", stream)
+        raw = getattr(buffer, "raw", buffer)
+        if hasattr(raw, "encoding"):
+            raw.write(line.decode("utf-8"))
+            raw.flush()
         else:
-            stream.write(line)
-        stream.flush()
+            self._write(raw, b"\n" + line if self._torn else line)
+
+    def _write(self, raw: Any, data: bytes) -> None:
+        """Write all of it. A device may take a part and refuse the rest: the next line starts anew."""
+        written = raw.write(data)
+        if written == len(data):
+            self._torn = False
+            return
+        if written is None:
+            raise BlockingIOError("the stream is not ready")
+        self._torn = True
+        self._write(raw, data[written:])
+
+
+class LineRecord(logging.LogRecord):
+    """An access line on its way through `logging`, formatted already."""
+
+
+class LoggerSink:
+    """Hands each line to a logger, for its handlers to write.
+
+    :param logger: the logger or its name. Its handlers need no formatter, or one that writes the message.
+    """
+
+    def __init__(self, logger: logging.Logger | str) -> None:
+        self._logger = logging.getLogger(logger) if isinstance(logger, str) else logger
+
+    def __call__(self, line: bytes, level: int, /) -> None:
+        logger = self._logger
+        if logger.isEnabledFor(level):
+            text = line[:-1].decode("utf-8")
+            logger.handle(LineRecord(logger.name, level, "", 0, text, None, None))

@@ -1,0 +1,130 @@
+"""A sink that may block, kept off the event loop.
+
+Nothing here takes a lock that the event loop would wait for: a thread that was descheduled while it held one
+would stop every request. `deque` and `SimpleQueue` are safe on their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import weakref
+from collections import defaultdict, deque
+from itertools import count
+from queue import SimpleQueue
+
+from ..errors import ConfigurationError
+from .sinks import Sink
+
+__all__ = ["QueueSink"]
+
+
+class QueueSink:
+    """Lines go into a bounded queue and a thread writes them in order: a slow sink costs no request.
+
+    When the queue is full, lines below ERROR are dropped first, the newest of them; an error line is dropped
+    only where nothing else is left to drop. The thread starts with the first line and ends with `close`.
+
+    :param sink: the sink to write to.
+    :param capacity: how many lines may wait.
+    :param drain: how many seconds `close` waits for the lines that were accepted.
+    """
+
+    def __init__(self, sink: Sink, *, capacity: int = 10_000, drain: float = 5.0) -> None:
+        if capacity < 1:
+            raise ConfigurationError(f"capacity={capacity}: a queue that holds nothing drops everything")
+        if drain <= 0:
+            raise ConfigurationError(f"drain={drain}: give the seconds that closing may wait, such as 5.0")
+        self._drain = drain
+        self._writer = _Writer(sink, capacity)
+        self._finalizer = weakref.finalize(self, self._writer.stop, drain)  # also when the interpreter ends
+
+    def __call__(self, line: bytes, level: int, /) -> None:
+        self._writer.accept(line, level)
+
+    @property
+    def dropped(self) -> int:
+        """How many lines were not written: refused by a full queue or by the sink, or left when it closed."""
+        return self._writer.dropped
+
+    async def close(self) -> None:
+        """Write what was accepted, for as long as `drain` allows."""
+        await asyncio.to_thread(self._writer.stop, self._drain)
+
+
+class _Writer:
+    def __init__(self, sink: Sink, capacity: int) -> None:
+        self._sink = sink
+        self._capacity = capacity
+        self._numbers = count()
+        self._ordinary: deque[tuple[int, int, bytes]] = deque()
+        self._errors: deque[tuple[int, int, bytes]] = deque()
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._idle = False
+        self._thread: threading.Thread | None = None
+        self._dropped: defaultdict[int, int] = defaultdict(int)  # by thread: each writes only its own
+
+    @property
+    def dropped(self) -> int:
+        return sum(self._dropped.copy().values())
+
+    def accept(self, line: bytes, level: int) -> None:
+        lane = self._errors if level >= logging.ERROR else self._ordinary
+        if len(self._ordinary) + len(self._errors) >= self._capacity and not self._make_room(lane):
+            return
+        lane.append((next(self._numbers), level, line))
+        if self._thread is None or not self._thread.is_alive():  # a fork leaves it behind
+            self._thread = threading.Thread(target=self._run, name="prodkit-log-writer", daemon=True)
+            self._thread.start()
+        elif self._idle:
+            self._idle = False
+            self._wake.put(None)
+
+    def stop(self, drain: float) -> None:
+        """Let the thread write what waits, and end it; what is left after `drain` seconds is dropped."""
+        thread, self._thread = self._thread, None  # by which it knows that it is to end
+        if thread is None:
+            return
+        self._wake.put(None)
+        thread.join(drain)
+        while thread.is_alive() and self._next() is not None:
+            self._drop(1)
+
+    def _make_room(self, lane: deque[tuple[int, int, bytes]]) -> bool:
+        self._drop(1)
+        if lane is self._errors and self._ordinary:
+            self._ordinary.pop()
+            return True
+        return False
+
+    def _drop(self, number: int) -> None:
+        self._dropped[threading.get_ident()] += number
+
+    def _run(self) -> None:
+        me = threading.current_thread()
+        while True:
+            item = self._next()
+            if item is None:
+                self._idle = True
+                item = self._next()  # one may have come before the flag was seen
+                if item is None:
+                    if self._thread is not me:
+                        return
+                    self._wake.get()
+                    continue
+                self._idle = False
+            try:
+                self._sink(item[2], item[1])
+            except Exception:
+                self._drop(1)
+
+    def _next(self) -> tuple[int, int, bytes] | None:
+        """The oldest line that waits."""
+        try:
+            errors_first = bool(self._errors) and (
+                not self._ordinary or self._errors[0][0] < self._ordinary[0][0]
+            )
+            return (self._errors if errors_first else self._ordinary).popleft()
+        except IndexError:  # the last one was dropped for an error's sake
+            return self._errors.popleft() if self._errors else None
