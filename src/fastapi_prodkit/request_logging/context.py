@@ -20,7 +20,7 @@ __all__ += ["add_request_context"]
 class RequestContext:
     """The ids of a request, and what was bound to it."""
 
-    __slots__ = ("bound", "held", "request_id", "span_id", "timings", "trace_flags", "trace_id")
+    __slots__ = ("bound", "held", "landed", "request_id", "span_id", "timings", "trace_flags", "trace_id")
 
     def __init__(self, request_id: str, trace_id: str, span_id: str, trace_flags: str = "00") -> None:
         self.request_id = request_id
@@ -30,6 +30,7 @@ class RequestContext:
         self.bound: dict[str, Any] = {}
         self.timings: dict[str, float] = {}
         self.held: deque[tuple[logging.Handler, logging.LogRecord]] | None = None
+        self.landed = False
 
     def fields(self) -> dict[str, Any]:
         """The ids and the bound fields, as plain data."""

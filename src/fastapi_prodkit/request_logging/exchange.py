@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .context import RequestContext
 from .identity import Ids
+from .timing import server_timing
 
 __all__ = ["Exchange", "HTTPExchange", "Outcome"]
 
@@ -40,6 +41,7 @@ class Exchange(RequestContext):
         "first_byte",
         "last_byte",
         "parent_id",
+        "record",
         "scope",
         "start",
         "status",
@@ -67,6 +69,7 @@ class Exchange(RequestContext):
         self.status: int | None = None
         self.error: BaseException | None = None
         self.disconnected = self.done = False
+        self.record: dict[str, Any] = {}
 
     @property
     def outcome(self) -> Outcome:
@@ -90,6 +93,10 @@ class Exchange(RequestContext):
             self.last_byte = perf_counter()
             self._over(self)
 
+    def body_fields(self) -> dict[str, Any]:
+        """What is written of the bodies: nothing, unless it was asked for."""
+        return {}
+
     async def _forward(self, message: Message) -> None:
         try:
             await self._send(message)
@@ -105,7 +112,17 @@ class Exchange(RequestContext):
 class HTTPExchange(Exchange):
     """One HTTP request and its response."""
 
-    __slots__ = ("_head", "_id_header", "_last", "_pending", "_receiving", "_trailers", "_unread", "complete")
+    __slots__ = (
+        "_head",
+        "_id_header",
+        "_last",
+        "_pending",
+        "_receiving",
+        "_server_timing",
+        "_trailers",
+        "_unread",
+        "complete",
+    )
 
     def __init__(
         self,
@@ -118,10 +135,12 @@ class HTTPExchange(Exchange):
         *,
         id_header: bytes,
         unread: bool,
+        server_timing: bool,
     ) -> None:
         super().__init__(scope, receive, send, ids, parent_id, over)
         self._id_header = id_header
         self._unread = unread
+        self._server_timing = server_timing
         self._head = scope["method"] == "HEAD"
         self._pending: list[Message | Awaitable[Message]] = []
         self._receiving = self._trailers = self._last = self.complete = False
@@ -205,6 +224,8 @@ class HTTPExchange(Exchange):
         name = self._id_header
         headers = [field for field in message.get("headers", ()) if field[0] != name]
         headers.append((name, self.request_id.encode("ascii")))
+        if self._server_timing:
+            headers.append((b"server-timing", server_timing(perf_counter() - self.start, self.timings)))
         return {**message, "headers": headers}
 
     def _look_for_departure(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,11 +13,15 @@ from .._asgi import Place, layers, lifespan_checked, lift
 from .._client import TrustedProxies
 from .._fastapi import RouteTable, app_of, check_routes
 from . import formats
+from .arguments import field_name, function, functions, names
+from .bodies import Bodies, CapturingExchange
 from .context import current
 from .exchange import Exchange, HTTPExchange
+from .flight import land
 from .identity import identify, read_request_id
 from .process import SERVER_ACCESS_LOGGERS, ProcessHold
 from .record import Record, Recorder, level_number
+from .sampling import Sampling, is_remarkable
 from .sinks import Sink, StreamSink
 from .sockets import SocketExchange
 
@@ -44,6 +49,13 @@ class RequestLoggingMiddleware:
     :param headers: request headers to write; none by default.
     :param query: query parameters to write; none by default.
     :param path: write the path as it was sent; the default is the route's template alone.
+    :param bodies: what to write of bodies; none by default.
+    :param sample: the share of ordinary records to write, from 0.0 to 1.0, or a function of the record; what
+        failed or was slow is always written.
+    :param quiet: route templates whose ordinary requests are not written.
+    :param slow: seconds from which a request is always written, and its flight recorder too.
+    :param observe: functions that are given every record, written or not, such as `prometheus_metrics()`.
+    :param server_timing: tell the client in a `Server-Timing` header how long the app took.
     :param mute: loggers to silence while the app runs; by default the servers' access loggers.
     """
 
@@ -61,16 +73,28 @@ class RequestLoggingMiddleware:
         headers: Iterable[str] = (),
         query: Iterable[str] = (),
         path: bool = False,
+        bodies: Bodies | None = None,
+        sample: float | Callable[[Record], bool] = 1.0,
+        quiet: Iterable[str] = ("/health/live", "/health/ready"),
+        slow: float = 1.0,
+        observe: Iterable[Callable[[Record], None]] = (),
+        server_timing: bool = False,
         mute: Iterable[str] = SERVER_ACCESS_LOGGERS,
     ) -> None:
         self.app = app
-        self._format = format
-        self._sink: Sink = StreamSink() if sink is None else sink
+        self._format = function("format", format)
+        self._sink: Sink = StreamSink() if sink is None else function("sink", sink)
         self._clients = TrustedProxies.of(trusted_proxies)
-        self._recorder = Recorder(clients=self._clients, headers=headers, query=query, path=path)
-        self._id_header = request_id_header.lower().encode("latin-1")
+        self._recorder = Recorder(
+            clients=self._clients, headers=names("headers", headers), query=names("query", query), path=path
+        )
+        self._bodies = bodies
+        self._sampling = Sampling(sample=sample, quiet=names("quiet", quiet), slow=slow)
+        self._observers = functions("observe", observe)
+        self._server_timing = server_timing
+        self._id_header = field_name("request_id_header", request_id_header)
         self._new_id = new_request_id
-        self._process = ProcessHold(mute)
+        self._process = ProcessHold(names("mute", mute))
         self._placed = False
         self._routes: RouteTable | None = None
         self.dropped = 0  # records that a format or a sink refused since the start
@@ -100,6 +124,9 @@ class RequestLoggingMiddleware:
             raise
         finally:
             exchange.end()
+            if exchange.held is not None:
+                self._land(exchange)
+            exchange.landed = True
             current.reset(token)
 
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
@@ -113,17 +140,32 @@ class RequestLoggingMiddleware:
         if scope["type"] == "websocket":
             return SocketExchange(scope, receive, send, ids, parent, self._over)
         unread = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
-        return HTTPExchange(
-            scope, receive, send, ids, parent, self._over, id_header=self._id_header, unread=unread
-        )
+        options: Any = {"id_header": self._id_header, "unread": unread, "server_timing": self._server_timing}
+        if self._bodies is not None:
+            return CapturingExchange(
+                scope, receive, send, ids, parent, self._over, bodies=self._bodies, **options
+            )
+        return HTTPExchange(scope, receive, send, ids, parent, self._over, **options)
 
     def _over(self, exchange: Exchange) -> None:
         """Write its record. Nothing that goes wrong here may reach the client."""
         try:
-            record = self._recorder.record(exchange, self._routes)
-            line = self._format(record)
-            data = line.encode("utf-8", "backslashreplace") if isinstance(line, str) else line
-            self._sink(data + b"\n", level_number(record))
+            record = exchange.record = self._recorder.record(exchange, self._routes)
+            if self._sampling.keeps(record):
+                line = self._format(record)
+                data = line.encode("utf-8", "backslashreplace") if isinstance(line, str) else line
+                self._sink(data + b"\n", level_number(record))
+        except Exception:
+            self.dropped += 1
+        for observer in self._observers:
+            with suppress(Exception):
+                observer(exchange.record)
+
+    def _land(self, exchange: Exchange) -> None:
+        """A failure after the response (in a background task) counts too."""
+        try:
+            failed = exchange.error is not None
+            land(exchange, write=failed or is_remarkable(exchange.record, self._sampling.slow))
         except Exception:
             self.dropped += 1
 

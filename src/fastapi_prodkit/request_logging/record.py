@@ -109,6 +109,7 @@ class Recorder:
             record["exception.type"] = f"{kind.__module__}.{kind.__qualname__}"
         if self._path or self._query or self._headers:
             self._allowed(record, exchange)
+        record.update(exchange.body_fields())
         if exchange.timings:
             record["timings"] = {name: round(spent, 6) for name, spent in exchange.timings.items()}
         if exchange.bound:

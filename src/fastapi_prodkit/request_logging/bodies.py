@@ -1,0 +1,145 @@
+"""Bodies in the record: only asked for, only so long, and without the fields that are secret."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.types import Message
+
+from ..errors import ConfigurationError
+from .arguments import names
+from .exchange import HTTPExchange
+
+__all__ = ["Bodies", "CapturingExchange"]
+
+SECRET_FIELDS = (
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "authorization",
+    "api_key",
+    "apikey",
+    "api-key",
+    "private_key",
+    "credential",
+    "cookie",
+    "card_number",
+    "cvv",
+    "cvc",
+    "pin",
+    "ssn",
+)
+_REDACTED = "[redacted]"
+
+
+class Bodies:
+    """Which bodies are written, and what of them.
+
+    Only JSON and URL-encoded forms that were seen whole are written, because only those can be searched for
+    secrets; of any other body there is the size in the record.
+
+    :param request: write request bodies.
+    :param response: write response bodies.
+    :param limit: the longest body to write, in bytes.
+    :param redact: names of fields, at any depth, whose values are replaced; a field matches if its name has
+        one of them in it, in any case. They are added to the usual ones (`password`, `token`, ...).
+    """
+
+    def __init__(
+        self,
+        *,
+        request: bool = True,
+        response: bool = False,
+        limit: int = 4096,
+        redact: Iterable[str] = (),
+    ) -> None:
+        if limit < 1:
+            raise ConfigurationError(f"limit={limit}: give the longest body to write, in bytes")
+        self.request = request
+        self.response = response
+        self.limit = limit
+        self._secret = tuple(name.lower() for name in (*SECRET_FIELDS, *names("redact", redact)))
+
+    def readable(self, capture: Capture, headers: Sequence[tuple[bytes, bytes]]) -> Any:
+        """The body as a value without secrets, or `None` where there is nothing to show."""
+        kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
+        data = capture.data
+        if data is None or not data:
+            return None
+        kind = kind.partition(b";")[0].strip().lower()
+        try:
+            if kind == b"application/json" or kind.endswith(b"+json"):
+                return self._without_secrets(json.loads(bytes(data)))
+            if kind == b"application/x-www-form-urlencoded":
+                pairs = parse_qsl(data.decode("utf-8"), keep_blank_values=True, max_num_fields=1000)
+                return self._without_secrets(dict(pairs))
+        except (ValueError, RecursionError):
+            return None
+        return None
+
+    def _without_secrets(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                name: _REDACTED if self._is_secret(name) else self._without_secrets(each)
+                for name, each in value.items()
+            }
+        if isinstance(value, list):
+            return [self._without_secrets(each) for each in value]
+        return value
+
+    def _is_secret(self, name: str) -> bool:
+        lowered = name.lower()
+        return any(secret in lowered for secret in self._secret)
+
+
+class Capture:
+    """A copy of a body as it passes, given up (`None`) once it is longer than allowed."""
+
+    __slots__ = ("_limit", "data")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.data: bytearray | None = bytearray()
+
+    def add(self, chunk: bytes) -> None:
+        if self.data is not None:
+            if len(self.data) + len(chunk) > self._limit:
+                self.data = None
+            else:
+                self.data += chunk
+
+
+class CapturingExchange(HTTPExchange):
+    """An exchange that keeps copies of its bodies."""
+
+    __slots__ = ("_bodies", "_request", "_response", "_response_headers")
+
+    def __init__(self, *arguments: Any, bodies: Bodies, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._bodies = bodies
+        self._request = Capture(bodies.limit if bodies.request else 0)
+        self._response = Capture(bodies.limit if bodies.response else 0)
+        self._response_headers: Sequence[tuple[bytes, bytes]] = ()
+
+    def body_fields(self) -> dict[str, Any]:
+        request = self._bodies.readable(self._request, self.scope["headers"])
+        response = self._bodies.readable(self._response, self._response_headers)
+        fields = {"http.request.body.content": request, "http.response.body.content": response}
+        return {name: body for name, body in fields.items() if body is not None}
+
+    async def receive(self) -> Message:
+        message = await super().receive()
+        self._request.add(message.get("body", b""))
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._response_headers = list(message.get("headers", ()))
+        elif message["type"] == "http.response.body":
+            self._response.add(message.get("body", b""))
+        await super().send(message)

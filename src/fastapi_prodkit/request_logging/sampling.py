@@ -1,0 +1,59 @@
+"""Which records are written. What failed or was slow always is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from ..errors import ConfigurationError
+from .record import Record
+
+__all__ = ["Sampling", "is_remarkable"]
+
+_TAIL = 14  # hexadecimal digits: the 56 bits of a trace id that W3C Trace Context lets be random
+
+
+class Sampling:
+    """Decides by the record.
+
+    :param sample: the share of ordinary records to keep, from 0.0 to 1.0, or a function of a record. A share
+        is taken by the trace id, so that every service keeps the same requests; the record says it in
+        `sample_rate`.
+    :param quiet: routes whose ordinary records are not written, such as health checks.
+    :param slow: seconds from which a request is remarkable.
+    """
+
+    def __init__(
+        self, *, sample: float | Callable[[Record], bool], quiet: Iterable[str], slow: float
+    ) -> None:
+        if not callable(sample) and not 0.0 <= sample <= 1.0:
+            raise ConfigurationError(f"sample={sample}: give a share from 0.0 to 1.0, or a function")
+        if slow <= 0:
+            raise ConfigurationError(f"slow={slow}: give the seconds from which a request is slow")
+        self._decide = sample if callable(sample) else None
+        self._rate = 1.0 if callable(sample) else sample
+        self._below = int(self._rate * 16**_TAIL)
+        self._quiet = frozenset(quiet)
+        self.slow = slow
+
+    def keeps(self, record: Record) -> bool:
+        """Whether to write it."""
+        if record["http.route"] not in self._quiet and self._decide is None and self._rate == 1.0:
+            return True
+        if is_remarkable(record, self.slow):
+            return True
+        if record["http.route"] in self._quiet:
+            return False
+        if self._decide is not None:
+            return self._decide(record)
+        record["sample_rate"] = self._rate
+        return int(record["trace_id"][-_TAIL:], 16) < self._below
+
+
+def is_remarkable(record: Record, slow: float) -> bool:
+    """Whether it failed, or was slow. A WebSocket is not slow because it was open for long."""
+    if record["outcome"] != "ok" or "exception.type" in record:
+        return True
+    if record["event.name"] == "websocket.session":
+        return False
+    duration: float = record["http.server.request.duration"]
+    return duration >= slow

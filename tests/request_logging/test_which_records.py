@@ -1,0 +1,247 @@
+"""Which records are written, and with how much detail: sampling, quiet routes, the flight recorder, bodies."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi import BackgroundTasks, FastAPI, HTTPException, Request
+from fastapi.testclient import TestClient
+
+from fastapi_prodkit import ConfigurationError, RequestLoggingMiddleware
+from fastapi_prodkit.request_logging import Bodies, FlightRecorder, timed
+
+from .lines import Lines
+
+log = logging.getLogger("shop.details")
+
+
+def _client(lines: Lines, **options: Any) -> TestClient:
+    app = FastAPI()
+    app.add_middleware(RequestLoggingMiddleware, sink=lines, **options)
+
+    @app.get("/ok")
+    async def ok() -> str:
+        log.debug("detail of %s", "ok")
+        return "ok"
+
+    @app.get("/health/live")
+    async def live(down: bool = False) -> str:
+        if down:
+            raise HTTPException(503)
+        return "ok"
+
+    @app.get("/error")
+    async def error() -> None:
+        for number in range(5):
+            log.debug("detail %d", number)
+        log.info("not a detail")
+        raise ValueError
+
+    @app.get("/late")
+    async def late(tasks: BackgroundTasks) -> str:
+        async def task() -> None:
+            log.debug("detail of the task")
+            raise ValueError
+
+        tasks.add_task(task)
+        return "ok"
+
+    @app.get("/timed")
+    async def parts() -> str:
+        for _ in range(2):
+            with timed("data base"):
+                pass
+        return "ok"
+
+    @app.post("/body")
+    async def body(request: Request) -> Any:
+        await request.body()
+        return {"token": "canary", "name": "ada", "items": [{"Card_Number": "canary", "n": 1}]}
+
+    return TestClient(app, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines()
+
+
+def test_failures_are_written_though_nothing_else_is(lines: Lines) -> None:
+    client = _client(lines, sample=0.0)
+    for path in ("/ok", "/error", "/nowhere", "/ok"):
+        client.get(path)
+    assert [record["http.route"] for record in lines.records] == ["/error", "(unmatched)"]
+
+
+def test_slow_requests_are_written_though_nothing_else_is(lines: Lines) -> None:
+    _client(lines, sample=0.0, slow=1e-9).get("/ok")
+    assert lines.only["http.route"] == "/ok"
+
+
+def test_a_share_is_taken_by_the_trace_so_that_every_service_keeps_the_same(lines: Lines) -> None:
+    client = _client(lines, sample=0.25)
+    for number in range(400):
+        trace = f"{0x4BF92F35 + number:016x}{number * 2**64 // 400:016x}"
+        client.get("/ok", headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"})
+    other = Lines()
+    for record in lines.records:
+        traceparent = f"00-{record['trace_id']}-00f067aa0ba902b7-01"
+        _client(other, sample=0.25).get("/ok", headers={"traceparent": traceparent})
+    assert 60 <= len(lines.raw) <= 140
+    assert len(other.raw) == len(lines.raw)
+    assert {record["sample_rate"] for record in lines.records} == {0.25}
+
+
+def test_a_function_may_decide(lines: Lines) -> None:
+    client = _client(lines, sample=lambda record: record["http.response.body.size"] > 100)
+    client.get("/ok")
+    client.get("/error")
+    assert lines.only["http.route"] == "/error"
+
+
+def test_a_health_check_is_quiet_until_it_fails(lines: Lines) -> None:
+    client = _client(lines)
+    client.get("/health/live")
+    client.get("/health/live?down=1")
+    assert lines.only["http.response.status_code"] == 503
+
+
+@pytest.fixture
+def written() -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    target = logging.StreamHandler(stream)
+    target.setFormatter(logging.Formatter("%(message)s"))
+    recorder = FlightRecorder(target, level="INFO", capacity=3)
+    log.addHandler(recorder)
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    yield stream
+    log.removeHandler(recorder)
+    log.propagate = True
+
+
+def test_the_details_of_a_request_that_failed_are_written(lines: Lines, written: io.StringIO) -> None:
+    client = _client(lines)
+    client.get("/ok")
+    assert written.getvalue() == ""
+    client.get("/error")
+    assert written.getvalue().split("\n")[:-1] == ["not a detail", "detail 2", "detail 3", "detail 4"]
+
+
+def test_the_details_of_a_slow_request_are_written(lines: Lines, written: io.StringIO) -> None:
+    _client(lines, slow=1e-9).get("/ok")
+    assert written.getvalue() == "detail of ok\n"
+
+
+def test_the_details_of_a_background_task_that_failed_are_written(lines: Lines, written: io.StringIO) -> None:
+    _client(lines).get("/late")
+    assert written.getvalue() == "detail of the task\n"
+    assert lines.only["outcome"] == "ok"
+
+
+def test_outside_of_a_request_details_are_forgotten(written: io.StringIO) -> None:
+    log.debug("nobody asks")
+    log.warning("somebody should know")
+    assert written.getvalue() == "somebody should know\n"
+
+
+def test_parts_are_timed_and_told_to_the_client_if_wanted(lines: Lines) -> None:
+    response = _client(lines, server_timing=True).get("/timed")
+    total, part = response.headers["server-timing"].split(", ")
+    assert total.startswith("app;dur=")
+    assert part.startswith("data_base;dur=")
+    assert lines.only["timings"]["data base"] >= 0
+    assert "server-timing" not in _client(lines).get("/timed").headers
+
+
+def test_a_body_is_written_without_its_secrets(lines: Lines) -> None:
+    body = {"name": "ada", "PassWord": "canary", "nested": [{"api_key": "canary", "iban": "canary"}]}
+    _client(lines, bodies=Bodies(response=True, redact=["IBAN"])).post("/body", json=body)
+    record = lines.only
+    assert record["http.request.body.content"] == {
+        "name": "ada",
+        "PassWord": "[redacted]",
+        "nested": [{"api_key": "[redacted]", "iban": "[redacted]"}],
+    }
+    assert record["http.response.body.content"]["items"] == [{"Card_Number": "[redacted]", "n": 1}]
+    assert b"canary" not in lines.raw[0]
+
+
+def test_a_form_is_written_without_its_secrets(lines: Lines) -> None:
+    _client(lines, bodies=Bodies()).post("/body", data={"user": "ada", "password": "canary"})
+    assert lines.only["http.request.body.content"] == {"user": "ada", "password": "[redacted]"}
+    assert "http.response.body.content" not in lines.only
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b'{"password": "canary", "more": "' + b"x" * 50 + b'"}', "application/json"),
+        (b'{"password": "canary"', "application/json"),
+        (b"[" * 40, "application/json"),
+        (b"password=canary", "text/plain"),
+        (b"\xffpassword=canary", "application/x-www-form-urlencoded"),
+        (b"", "application/json"),
+    ],
+)
+def test_a_body_that_cannot_be_searched_for_secrets_is_not_written(
+    lines: Lines, content: bytes, kind: str
+) -> None:
+    client = _client(lines, bodies=Bodies(limit=60))
+    client.post("/body", content=content, headers={"content-type": kind})
+    assert "http.request.body.content" not in lines.only
+    assert lines.only["http.request.body.size"] == len(content)
+
+
+def test_an_observer_is_given_every_record_and_may_fail(lines: Lines) -> None:
+    seen: list[Any] = []
+
+    def broken(record: Any) -> None:
+        raise RuntimeError
+
+    client = _client(lines, observe=[broken, seen.append], sample=0.0)
+    assert client.get("/ok").status_code == 200
+    assert (len(seen), len(lines.raw)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sample": 1.5},
+        {"sample": -0.1},
+        {"slow": 0},
+        {"quiet": "/health"},
+        {"headers": "user-agent"},
+        {"query": "page"},
+        {"mute": "uvicorn.access"},
+        {"format": "json"},
+        {"sink": "stdout"},
+        {"request_id_header": "X Request"},
+        {"trusted_proxies": ["everybody"]},
+        {"observe": len},
+    ],
+)
+def test_an_argument_that_cannot_be_meant_is_refused_by_name(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        RequestLoggingMiddleware(FastAPI(), **options)
+
+
+@pytest.mark.parametrize("options", [{"limit": 0}, {"redact": "iban"}])
+def test_bodies_that_cannot_be_meant_are_refused_by_name(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        Bodies(**options)
+
+
+def test_a_flight_recorder_that_keeps_nothing_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="capacity"):
+        FlightRecorder(logging.NullHandler(), capacity=0)
+
+
+def test_every_line_is_json_by_default(lines: Lines) -> None:
+    _client(lines).get("/ok")
+    assert json.loads(lines.raw[0])
