@@ -1,4 +1,4 @@
-"""Which records are written, and with how much detail: sampling, quiet routes, the flight recorder, bodies."""
+"""Which records are written, and how much of them: sampling, quiet routes, flight recorder, bodies."""
 
 from __future__ import annotations
 
