@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .claims import Claims
 from .jwt_auth import JWTAuth
-from .sources import TokenSource, bearer_header, cookie, query, reads, subprotocol
+from .sources import TokenSource, bearer_header, cookie, query, subprotocol
 
-__all__ = ["Claims", "JWTAuth", "TokenSource", "bearer_header", "cookie", "query", "reads", "subprotocol"]
+__all__ = ["Claims", "JWTAuth", "TokenSource", "bearer_header", "cookie", "query", "subprotocol"]

@@ -8,7 +8,6 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
-from itertools import chain
 from typing import Any
 
 from fastapi import Security
@@ -87,9 +86,6 @@ class JWTAuth(SecurityBase):
         self._type = next(iter(types))
         self._types = frozenset(each.lower().removeprefix("application/") for each in types)
         self._sources = tuple(sources)
-        read: list[Any] = [getattr(source, "__prodkit_reads__", None) for source in sources]
-        if None not in read:
-            self.__prodkit_reads__ = tuple(chain.from_iterable(read))
         self._max_size = max_size
         self._realm = realm
         self._clock = clock

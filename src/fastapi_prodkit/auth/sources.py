@@ -1,7 +1,6 @@
 """Where a token may be found. A source is a function of the connection: the token, or `None` to look further.
 
-A source of your own is one more function in the list `JWTAuth(sources=[...])`. What it reads it may declare,
-as in `@reads("header:x-token")`, so that a cache knows which answers belong to whom.
+A source of your own is one more function in the list `JWTAuth(sources=[...])`.
 """
 
 from __future__ import annotations
@@ -14,29 +13,17 @@ from starlette.requests import HTTPConnection
 
 from ..errors import ConfigurationError, ProblemError
 
-__all__ = ["TokenSource", "bearer_header", "cookie", "query", "reads", "subprotocol"]
+__all__ = ["TokenSource", "bearer_header", "cookie", "query", "subprotocol"]
 
 TokenSource = Callable[[HTTPConnection], str | None]
 
 
-def reads(*places: str) -> Callable[[TokenSource], TokenSource]:
-    """Declare what a source reads: `header:<name>`, `cookie:<name>` or `query:<name>`."""
-
-    def declare(source: TokenSource) -> TokenSource:
-        source.__prodkit_reads__ = places  # type: ignore[attr-defined]  # functions have attributes
-        return source
-
-    return declare
-
-
-@reads("header:authorization")
 def bearer_header(connection: HTTPConnection) -> str | None:
     """`Authorization: Bearer <token>`, RFC 6750 section 2.1. Sent twice, it is no token."""
     scheme, _, token = ", ".join(connection.headers.getlist("authorization")).partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-@reads()
 def subprotocol(connection: HTTPConnection) -> str | None:
     """The subprotocol offered after `bearer`: `new WebSocket(url, ["bearer", token])` in a browser.
 
@@ -65,7 +52,6 @@ def cookie(name: str, *, allowed_origins: Collection[str]) -> TokenSource:
     if isinstance(allowed_origins, str) or not origins:
         raise ConfigurationError("allowed_origins must be a list of at least one origin")
 
-    @reads(f"cookie:{name}")
     def from_cookie(connection: HTTPConnection) -> str | None:
         token = connection.cookies.get(name)
         if token is None:
@@ -87,7 +73,6 @@ def query(name: str = "access_token") -> TokenSource:
     """
     key = f"fastapi_prodkit.auth.query.{name}"
 
-    @reads(f"query:{name}")
     def from_query(connection: HTTPConnection) -> str | None:
         scope = connection.scope
         if key not in scope:
