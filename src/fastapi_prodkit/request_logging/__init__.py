@@ -4,6 +4,8 @@ from .bodies import Bodies
 from .context import RequestContextFilter, add_request_context, bind, outbound_headers, request_id
 from .flight import FlightRecorder
 from .formats import console, datadog, ecs, gcp, logfmt, otel
+from .formatter import LineFormatter
+from .metrics import otel_metrics, prometheus_metrics
 from .middleware import RequestLoggingMiddleware
 from .queue import QueueSink
 from .record import Record
@@ -13,6 +15,7 @@ from .timing import timed
 __all__ = [
     "Bodies",
     "FlightRecorder",
+    "LineFormatter",
     "LoggerSink",
     "QueueSink",
     "Record",
@@ -28,7 +31,9 @@ __all__ = [
     "gcp",
     "logfmt",
     "otel",
+    "otel_metrics",
     "outbound_headers",
+    "prometheus_metrics",
     "request_id",
     "timed",
 ]

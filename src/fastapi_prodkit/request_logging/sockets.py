@@ -37,7 +37,7 @@ class SocketExchange(Exchange):
         error = self.error
         if error is not None and not isinstance(error, Exception):
             return "client_disconnect" if self.closed_by == "client" else "cancelled"
-        if error is not None and not (self.closed_by == "client" and _is_farewell(error)):
+        if error is not None:
             return "server_error"
         if self.status is not None and self.status != 101:
             return "server_error" if self.status >= 500 else "client_error"
@@ -95,6 +95,8 @@ class SocketExchange(Exchange):
                 self.close_code = message.get("code", 1000)
 
     def failed(self, error: BaseException) -> None:
+        if self.closed_by == "client" and isinstance(error, WebSocketDisconnect | OSError):
+            return
         super().failed(error)
         if isinstance(error, asyncio.CancelledError) or self.closed_by is not None:
             return
@@ -111,7 +113,3 @@ class SocketExchange(Exchange):
 def _size(message: Message) -> int:
     data = message.get("bytes")
     return len(data) if data is not None else len((message.get("text") or "").encode("utf-8", "replace"))
-
-
-def _is_farewell(error: BaseException) -> bool:
-    return isinstance(error, WebSocketDisconnect | OSError)

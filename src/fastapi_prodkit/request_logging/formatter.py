@@ -1,0 +1,67 @@
+"""The records of `logging` in the format of the access records, so that a log is of one kind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from . import formats
+from .context import current
+from .record import Record, Timestamps, add_bound
+from .sinks import LineRecord
+
+__all__ = ["LineFormatter"]
+
+_IDS = ("request_id", "trace_id", "span_id")
+_OWN = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {
+    *_IDS,
+    "asctime",
+    "bound",
+    "color_message",  # uvicorn's, its message once more with ANSI codes
+    "message",
+    "taskName",
+}
+
+
+class LineFormatter(logging.Formatter):
+    """Makes one line of a record: its message, level and logger, its request's ids and what was bound, its
+    `extra` fields, and an exception by type, message and traceback.
+
+    :param format: a function from a record to one line, the same as the middleware's.
+    """
+
+    def __init__(self, *, format: Callable[[Record], bytes | str] = formats.otel) -> None:
+        super().__init__()
+        self._format = format
+        self._timestamps = Timestamps()
+
+    def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record, LineRecord):
+            return record.getMessage()
+        line = self._format(self._fields(record))
+        return line.decode("utf-8", "backslashreplace") if isinstance(line, bytes) else line
+
+    def _fields(self, record: logging.LogRecord) -> Record:
+        fields: Record = {
+            "timestamp": self._timestamps(record.created),
+            "level": record.levelname,
+            "message": record.getMessage(),
+            "logger": record.name,
+        }
+        context = current.get()
+        for name in _IDS:
+            value = getattr(record, name, None) or (getattr(context, name) if context is not None else None)
+            if value not in (None, "-"):
+                fields[name] = value
+        if record.exc_info and record.exc_info[0] is not None:
+            kind = record.exc_info[0]
+            fields["exception.type"] = f"{kind.__module__}.{kind.__qualname__}"
+            fields["exception.message"] = str(record.exc_info[1])
+            fields["exception.stacktrace"] = record.exc_text or self.formatException(record.exc_info)
+        bound: dict[str, Any] | None = getattr(record, "bound", None)
+        if bound is None:
+            bound = context.bound if context is not None else {}
+        add_bound(fields, bound)
+        add_bound(fields, {k: v for k, v in record.__dict__.items() if k not in _OWN})
+        return fields
