@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI, WebSocket, WebSocketException
 from pydantic import BaseModel
 from websockets.exceptions import InvalidStatus
 
-from fastapi_prodkit import ConfigurationError, Hub, MemoryBackend, ProblemError
+from fastapi_prodkit import ConfigurationError, Hub, MemoryBackend, ProblemError, UnavailableError
 from fastapi_prodkit.typing import Backend
 from fastapi_prodkit.websocket import Socket
 
@@ -162,6 +162,7 @@ async def test_a_message_of_exactly_the_limit_is_read(memory: MemoryBackend) -> 
         (ProblemError(404, "No such order."), 4404, "No such order."),
         (ProblemError(404, "ö" * 100), 4404, "ö" * 61),
         (ProblemError(503, "Away."), 1011, ""),
+        (UnavailableError("the store is away"), 1013, "Try again later."),
     ],
 )
 async def test_an_error_after_the_handshake_is_a_close_code(

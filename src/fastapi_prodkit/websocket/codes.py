@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from starlette.exceptions import HTTPException, WebSocketException
 
+from ..errors import UnavailableError
+
 __all__ = [
     "FAILED",
     "LOST",
@@ -13,7 +15,7 @@ __all__ = [
     "NO_CODE",
     "RESTART",
     "TOO_BIG",
-    "TOO_SLOW",
+    "TRY_LATER",
     "UNAUTHORIZED",
     "code_of",
     "fitting",
@@ -27,7 +29,7 @@ NOT_JSON = 1007
 TOO_BIG = 1009
 FAILED = 1011
 RESTART = 1012
-TOO_SLOW = (
+TRY_LATER = (
     1013  # "try again later": who was too slow should come again and catch up; 1008 would say stay away
 )
 UNAUTHORIZED = 3000
@@ -39,10 +41,12 @@ def code_of(error: Exception) -> tuple[int, str]:
     """The code and the reason that tell a client of an error raised after the handshake.
 
     The HTTP statuses with a registered code get that (3000, 3003, 3008); other 4xx become 4000 + status,
-    in the range for private use; anything else is 1011.
+    in the range for private use. A place that is away is 1013, "try again later"; anything else is 1011.
     """
     if isinstance(error, WebSocketException):
         return error.code, error.reason or ""
+    if isinstance(error, UnavailableError):
+        return TRY_LATER, "Try again later."
     if isinstance(error, HTTPException) and 400 <= error.status_code < 500:
         return _BY_STATUS.get(error.status_code, 4000 + error.status_code), str(error.detail)
     return FAILED, ""

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic_core import from_json, to_json
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from ..errors import UnavailableError
 from . import codes
 from .inbox import Inbox
 from .outbox import Outbox
@@ -239,6 +240,8 @@ class Socket:
                 await on_gap(self)
         except WebSocketDisconnect:
             pass
+        except UnavailableError as error:
+            logger.warning("on_gap found a place away, and is called again when the bus is heard: %s", error)
         except Exception:
             logger.exception("on_gap failed")
             self.end(codes.FAILED)
@@ -247,4 +250,4 @@ class Socket:
 
     def _too_slow(self) -> None:
         logger.warning("closed a socket that reads too slowly")
-        self.end(codes.TOO_SLOW, "Too slow: reconnect and catch up.", flush=False)
+        self.end(codes.TRY_LATER, "Too slow: reconnect and catch up.", flush=False)
