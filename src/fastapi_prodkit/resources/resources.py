@@ -16,8 +16,9 @@ __all__ = ["Resources"]
 
 T = TypeVar("T")
 Factory = Callable[..., AsyncIterator[T]] | Callable[..., AbstractAsyncContextManager[T]]
-Resource = AbstractAsyncContextManager[Any] | Callable[[], AbstractAsyncContextManager[Any]]
-Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+Manager = AbstractAsyncContextManager[Any]
+Resource = Manager | Callable[[], Manager | AsyncIterator[Any]]
+Lifespan = Callable[[Any], Manager | AsyncIterator[Any]]
 
 
 class Resources:
@@ -45,9 +46,8 @@ class Resources:
         stop_timeout: float = 30.0,
         notice: float = 0.0,
     ) -> None:
-        for name, seconds in (("start_timeout", start_timeout), ("stop_timeout", stop_timeout)):
-            if not seconds > 0:
-                raise ConfigurationError(f"{name}={seconds!r} leaves no time: give seconds above 0")
+        _check_time("start_timeout", start_timeout)
+        _check_time("stop_timeout", stop_timeout)
         if not 0 <= notice < float("inf"):
             raise ConfigurationError(f"notice={notice!r} is no time to wait: give seconds from 0")
         self._start_timeout = start_timeout
@@ -74,9 +74,11 @@ class Resources:
         :param start_timeout: seconds that this one may take to start.
         :raises ConfigurationError: for another kind of function, or a parameter that is no resource.
         """
+        timeout = self._start_timeout if start_timeout is None else start_timeout
+        _check_time("start_timeout", timeout)
         if factory is None:
-            return lambda factory: self._provide(factory, start_timeout or self._start_timeout)
-        return self._provide(factory, start_timeout or self._start_timeout)
+            return lambda factory: self._provide(factory, timeout)
+        return self._provide(factory, timeout)
 
     @property
     def is_ready(self) -> bool:
@@ -115,6 +117,11 @@ class Resources:
             Item(name, _manager_function(factory), start_timeout, provided=provided, needs=needs)
         )
         return provided
+
+
+def _check_time(name: str, seconds: float) -> None:
+    if not seconds > 0:
+        raise ConfigurationError(f"{name}={seconds!r} leaves no time: give seconds above 0")
 
 
 def _item(resource: Any, start_timeout: float) -> Item:

@@ -21,8 +21,8 @@ def json_bytes(item: Any) -> bytes:
 class NDJSONResponse(StreamResponse):
     """Each item is a line: `return NDJSONResponse(orders())`.
 
-    An error after the first item is told by a last line, a problem document (RFC 9457) as
-    `{"error": {"status": 500, ...}}`; a stop of the app as one with status 503.
+    An error after the first item is told by a last line that is a problem document (RFC 9457); a stop of
+    the app by one with status 503.
 
     :param items: models, dataclasses, dictionaries: whatever Pydantic serialises.
     """
@@ -33,4 +33,4 @@ class NDJSONResponse(StreamResponse):
         return lambda item: json_bytes(item) + b"\n"
 
     def ending(self, problem: ProblemError) -> bytes:
-        return json_bytes({"error": problem.document()}) + b"\n"
+        return json_bytes(problem.document()) + b"\n"

@@ -80,6 +80,7 @@ class Tasks:
         self._drain_timeout = drain_timeout
         self._loop: asyncio.AbstractEventLoop | None = None
         self._deadline: float | None = None
+        self._is_giving_up = False
         self._threads: ThreadPoolExecutor | None = None
         self._pending: deque[_Pending] = deque()
         self._running: set[asyncio.Task[None]] = set()
@@ -168,6 +169,10 @@ class Tasks:
             result = await loop.run_in_executor(self._threads, copy_context().run, pending.call)
             if inspect.isawaitable(result):  # a lambda around an async function
                 await result
+        except asyncio.CancelledError:
+            if not self._is_giving_up:
+                logger.warning("the task %s was cancelled", pending.name)
+            raise
         except Exception:
             logger.exception("the task %s failed", pending.name)
 
@@ -175,10 +180,14 @@ class Tasks:
         """Cancel what is left and wait for it, then say what was lost."""
         lost = [task.get_name() for task in self._running] + [pending.name for pending in self._pending]
         self._pending.clear()
-        for task in self._running:
-            task.cancel()
-        if self._running:
-            await asyncio.wait(self._running, timeout=_CANCEL_TIMEOUT)
+        self._is_giving_up = True
+        try:
+            for task in self._running:
+                task.cancel()
+            if self._running:
+                await asyncio.wait(self._running, timeout=_CANCEL_TIMEOUT)
+        finally:
+            self._is_giving_up = False
         if lost:
             names = ", ".join(f"{name} ({count})" for name, count in Counter(lost).most_common())
             logger.error("%d tasks were lost when the app stopped: %s", len(lost), names)
