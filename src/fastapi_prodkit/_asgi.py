@@ -4,7 +4,8 @@ Starlette builds its stack from the inside out and links the layers by their att
 this package find their place along that chain themselves, so that the order of `add_middleware` lines does
 not matter:
 
-    server errors > LOGGING > ERRORS_OUTSIDE > the user's > LIMITS > ERRORS_INSIDE > handlers > CACHE > router
+    server errors > LOGGING > ERRORS_OUTSIDE > the user's
+        > LIMITS > ERRORS_INSIDE > handlers > GATE > CACHE > router
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ class Place(IntEnum):
 
     ROUTER = 0
     CACHE = 1
-    HANDLERS = 2
-    ERRORS_INSIDE = 3
-    LIMITS = 4
+    GATE = 2
+    HANDLERS = 3
+    ERRORS_INSIDE = 4
+    LIMITS = 5
     ERRORS_OUTSIDE = 10
     LOGGING = 11
     FRAME = 12

@@ -22,7 +22,6 @@ __all__ = [
     "Counters",
     "Drainable",
     "Limit",
-    "Mode",
     "Store",
     "Verdict",
 ]
@@ -74,7 +73,6 @@ class Bus(Protocol):
 
 
 Algorithm = Literal["gcra", "sliding", "moving", "calendar"]
-Mode = Literal["charge", "force", "peek"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +105,13 @@ class Charge:
 
     :param subject: who; already hashed where it names a person.
     :param cost: in units; below 0 it gives back.
+    :param dry: the cost has to fit, but is not charged.
     """
 
     subject: str
     limits: tuple[Limit, ...]
     cost: int = 1
+    dry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +134,12 @@ class Verdict:
 class Counters(Protocol):
     """Counts against limits, by one clock for all who share them."""
 
-    async def weigh(self, *charges: Charge, mode: Mode = "charge") -> list[Verdict]:
+    async def weigh(self, *charges: Charge, force: bool = False) -> list[Verdict]:
         """One verdict for each limit of each charge, in their order.
 
         All or nothing: unless every limit admits its cost, none is charged. With `force` all are charged,
-        even beyond the limit; with `peek` none is. No limit is named twice for one subject. Atomic, but
-        for subjects that a cluster holds on different servers.
+        even beyond the limit. No limit is named twice for one subject. Atomic, but for subjects that a
+        cluster holds on different servers.
         """
         ...
 

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Protocol
 
 import httpx2
 import pytest
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message
 
-Open = Callable[[ASGIApp], Awaitable[httpx2.AsyncClient]]
+
+class Open(Protocol):
+    def __call__(self, app: ASGIApp, *, address: str = "127.0.0.1") -> Awaitable[httpx2.AsyncClient]: ...
 
 
 @pytest.fixture
@@ -21,3 +25,26 @@ async def client_of() -> AsyncIterator[Open]:
             return await stack.enter_async_context(client)
 
         yield opened
+
+
+@asynccontextmanager
+async def started(app: ASGIApp) -> AsyncIterator[None]:
+    """The app between start-up and shutdown; raises what start-up raises."""
+    to_app: asyncio.Queue[Message] = asyncio.Queue()
+    from_app: asyncio.Queue[Message] = asyncio.Queue()
+    scope: dict[str, object] = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+    running = asyncio.create_task(_run(app, scope, to_app, from_app))
+    await to_app.put({"type": "lifespan.startup"})
+    if (await from_app.get())["type"] != "lifespan.startup.complete":
+        await running
+    try:
+        yield
+    finally:
+        await to_app.put({"type": "lifespan.shutdown"})
+        await running
+
+
+async def _run(
+    app: ASGIApp, scope: dict[str, object], to_app: asyncio.Queue[Message], from_app: asyncio.Queue[Message]
+) -> None:
+    await app(scope, to_app.get, from_app.put)

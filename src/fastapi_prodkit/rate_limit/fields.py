@@ -17,6 +17,8 @@ def fields(decisions: Sequence[Decision], *, legacy: bool) -> list[tuple[bytes, 
     rules, states = [], []
     for decision in decisions:
         for policy, verdict in zip(decision.policies, decision.verdicts, strict=True):
+            if not policy.field:
+                continue
             rules.append(policy.field)
             states.append(f'"{policy.name}";r={verdict.remaining};t={whole_seconds(verdict.reset)}')
     if not rules:

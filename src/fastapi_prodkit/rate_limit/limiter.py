@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Literal
 
@@ -10,14 +14,20 @@ from starlette.requests import HTTPConnection
 
 from .._client import TrustedProxies
 from ..errors import ConfigurationError
-from ..typing import Algorithm, Charge, Counters
+from ..typing import Charge, Counters, Verdict
+from .bans import Ban
+from .calendar import Calendar
 from .decision import Decision
 from .keys import Key, by_address
 from .outage import Resilient
+from .plans import Plan
 from .policy import Policy, digest
-from .rule import Cost, RateLimit, Test
+from .rule import Demand, RateLimit
+from .terms import Cost, Terms, Test
 
 __all__ = ["RateLimiter"]
+
+logger = logging.getLogger("fastapi_prodkit.rate_limit")
 
 
 class RateLimiter:
@@ -30,8 +40,10 @@ class RateLimiter:
     :param without_key: what becomes of a request whose key is `None`: an `"error"` (500, the default), or
         one budget that all of them have `"shared"`. Never a way around the limit.
     :param on_outage: while the counters are away, count `"local"`ly in this process, or `"deny"`.
-    :param max_keys: the most counts held in this process meanwhile.
+    :param on_refusal: called with what was refused, by a limit in shadow too; for metrics.
+    :param max_keys: the most counts held in this process during an outage.
     :param secret: makes the hashes of identities in the store useless to who reads it.
+    :param clock: seconds, never backwards; for what is remembered in this process.
     """
 
     def __init__(
@@ -43,64 +55,131 @@ class RateLimiter:
         ipv6_prefix: int = 64,
         without_key: Literal["error", "shared"] = "error",
         on_outage: Literal["local", "deny"] = "local",
+        on_refusal: Callable[[RateLimit, HTTPConnection], None] | None = None,
         max_keys: int = 100_000,
         secret: bytes = b"",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not 1 <= ipv6_prefix <= 128:
-            raise ConfigurationError(f"ipv6_prefix={ipv6_prefix!r} is no length of a network: give 1 to 128")
         if without_key not in ("error", "shared"):
             raise ConfigurationError(f"without_key={without_key!r}: use 'error' or 'shared'")
         if len(secret) > 64:
             raise ConfigurationError("secret= is longer than 64 bytes: hash it first")
-        self._counters = Resilient(counters, on_outage=on_outage, max_keys=max_keys)
+        self.clock = clock
+        self.counters = Resilient(counters, on_outage=on_outage, max_keys=max_keys, clock=clock)
         self._key = key or by_address(trusted_proxies, ipv6_prefix=ipv6_prefix)
         self._without_key = without_key
+        self._on_refusal = on_refusal
         self._digest = lru_cache(maxsize=8192)(lambda identity: digest(identity, key=secret))
+        self._rules: list[RateLimit] = []
+        self._disabled = 0
 
     def __call__(
         self,
-        limit: str,
+        limit: str | Plan,
         *,
         name: str | None = None,
         key: Key | None = None,
         cost: Cost = 1,
         burst: int | None = None,
-        algorithm: Algorithm = "gcra",
+        algorithm: Literal["gcra", "sliding", "moving"] | Calendar = "gcra",
         exempt: Test | None = None,
+        statuses: AbstractSet[int] | None = None,
+        ban: Ban | None = None,
+        shadow: bool = False,
     ) -> RateLimit:
         """A limit for a route to depend on: `Depends(limiter("10/second;100/minute"))`.
 
-        :param limit: in the grammar of the `limits` package; several are one decision.
+        :param limit: in the grammar of the `limits` package, several being one decision; or a function
+            from a key to such a limit, asked at most once a second for each key.
         :param name: one budget for all routes that name it. Without a name each route has its own, by its
             method and path template.
         :param key: who a request counts for.
         :param cost: units that a request costs, or a function of it.
         :param burst: how many units may come at once (`gcra`); by default the quota.
-        :param algorithm: `gcra`, `sliding` or `moving`.
+        :param algorithm: `gcra`, `sliding`, `moving` or a `Calendar`.
         :param exempt: a function of the request that tells who is not limited.
+        :param statuses: count only what is answered with one of these, such as failed logins: the limit is
+            checked before, and charged after.
+        :param ban: for who will not stop.
+        :param shadow: refuse nobody, but tell `on_refusal`.
         :raises ConfigurationError: for what cannot be read or can never admit anything.
         """
-        return RateLimit(
-            self,
-            limit,
+        terms = Terms(
             name=name,
             key=key or self._key,
             cost=cost,
             burst=burst,
             algorithm=algorithm,
             exempt=exempt,
+            statuses=statuses,
+            ban=ban,
+            shadow=shadow,
         )
+        rule = RateLimit(self, limit, terms)
+        self._rules.append(rule)
+        return rule
 
-    async def decide(self, rules: Sequence[tuple[RateLimit, str]], connection: HTTPConnection) -> Decision:
-        """Weigh the rules as one; each comes with the scope in which it holds."""
-        charges: list[Charge] = []
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Nothing is counted and nobody refused inside; for tests and load tests."""
+        self._disabled += 1
+        try:
+            yield
+        finally:
+            self._disabled -= 1
+
+    async def peek(self, key: str) -> Decision:
+        """What is left to an identity, by every limit made here."""
+        return await self.look(self._rules, key)
+
+    async def reset(self, key: str) -> None:
+        """Forget what was counted for an identity, its bans too."""
+        await self.forget(self._rules, key)
+
+    async def weigh(
+        self, rules: Sequence[tuple[RateLimit, str]], connection: HTTPConnection, *, cost: int | None = None
+    ) -> tuple[list[Demand], Decision]:
+        """Weigh rules as one; each comes with the place in which it counts."""
+        if self._disabled:
+            return [], Decision((), ())
+        demands: list[Demand] = []
+        charges: tuple[Charge, ...] = ()
         policies: tuple[Policy, ...] = ()
-        for rule, scope in rules:
-            found = await rule.charge(connection, scope)
-            if found is not None:
-                policies += found[0]
-                charges.append(found[1])
-        return Decision(policies, await self._counters.weigh(*charges))
+        for rule, place in rules:
+            demand = await rule.demand(connection, place, cost=cost)
+            if demand is None:
+                continue
+            if rule.terms.shadow:
+                await self._shadow(demand, connection)
+                continue
+            demands.append(demand)
+            charges += demand.charges
+            policies += demand.policies
+        verdicts = await self.counters.weigh(*charges) if charges else ()
+        decision = Decision(policies, verdicts)
+        if not decision.admitted:
+            decision = await self._refused(demands, decision, connection)
+        return demands, decision
+
+    async def settle(self, demand: Demand, cost: int) -> list[Verdict]:
+        """Charge what is known only afterwards, even beyond the limit; below 0 it is given back."""
+        charge = demand.charges[0]
+        return await self.counters.weigh(Charge(charge.subject, charge.limits, cost), force=True)
+
+    async def look(self, rules: Iterable[RateLimit], key: str) -> Decision:
+        """What is left to an identity by these rules."""
+        subject = self.subject(key)
+        policies = await self._policies_of(rules, key)
+        limits = tuple(policy.limit for policy in policies)
+        verdicts = await self.counters.weigh(Charge(subject, limits, 1, dry=True))
+        return Decision(tuple(policies), verdicts)
+
+    async def forget(self, rules: Iterable[RateLimit], key: str) -> None:
+        """Forget what these rules counted for an identity."""
+        subject = self.subject(key)
+        limits = [policy.limit for policy in await self._policies_of(rules, key)]
+        limits += [limit for rule in rules for limit in rule.ban_limits()]
+        await self.counters.reset(subject, tuple(limits))
 
     def subject(self, identity: str | None) -> str:
         """The name under which an identity is counted.
@@ -115,3 +194,39 @@ class RateLimiter:
             "a request has no key to be limited by: name the unix socket or proxies in trusted_proxies=, let "
             "key= return something, or set without_key='shared'"
         )
+
+    async def _policies_of(self, rules: Iterable[RateLimit], key: str) -> list[Policy]:
+        found = {policy.limit.name: policy for rule in rules for policy in await rule.known(key)}
+        return list(found.values())
+
+    async def _refused(
+        self, demands: list[Demand], decision: Decision, connection: HTTPConnection
+    ) -> Decision:
+        """Tell who wants to know, and ban who will not stop."""
+        verdicts = list(decision.verdicts)
+        end = 0
+        for demand in demands:
+            start, end = end, end + len(demand.policies)
+            if all(verdict.admitted for verdict in verdicts[start:end]):
+                continue
+            self._tell(demand.rule, connection)
+            ban = demand.rule.terms.ban
+            if ban is not None and verdicts[end - 1].admitted:
+                seconds = await ban.refused(
+                    self.counters, demand.charges[0].subject, digest(demand.place, size=6)
+                )
+                if seconds:
+                    verdicts[end - 1] = Verdict(False, 0, seconds, seconds)
+        return Decision(decision.policies, verdicts)
+
+    async def _shadow(self, demand: Demand, connection: HTTPConnection) -> None:
+        verdicts = await self.counters.weigh(*demand.charges)
+        if not all(verdict.admitted for verdict in verdicts):
+            self._tell(demand.rule, connection)
+
+    def _tell(self, rule: RateLimit, connection: HTTPConnection) -> None:
+        rule.refused += 1
+        if rule.terms.shadow:
+            logger.info("a limit in shadow would have refused %s", connection.scope["path"])
+        if self._on_refusal is not None:
+            self._on_refusal(rule, connection)

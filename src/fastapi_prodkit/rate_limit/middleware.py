@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._asgi import Place, lifespan_checked, sink
-from .._fastapi import Route, RouteTable, check_routes, dependants
-from .decision import Decision
-from .fields import fields
-from .rule import SLOT, RateLimit
+from .._fastapi import Route, RouteTable, check_routes
+from ..errors import ConfigurationError
+from .exchange import Exchange
+from .openapi import document
+from .rule import SLOT, Bound, RateLimit, bind
+from .server import warn_of_trust
 
 __all__ = ["RateLimitMiddleware"]
 
@@ -22,10 +25,20 @@ class RateLimitMiddleware:
     It adds the RateLimit headers to whatever is answered, and weighs a route's limits before its body is
     read, so that a body which is malformed or too large is counted, and is not read once the quota is gone.
 
+    :param limits: hold for every request, before a route is looked for: for those that match none and for
+        mounted apps too. Each needs a name.
     :param legacy_headers: send `X-RateLimit-Limit`, `-Remaining` and `-Reset` as well.
     """
 
-    def __init__(self, app: ASGIApp, *, legacy_headers: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, *, limits: Sequence[RateLimit] = (), legacy_headers: bool = False
+    ) -> None:
+        if any(rule.terms.name is None for rule in limits):
+            raise ConfigurationError(
+                "limits=: a limit of the whole app has no route to count by: give it a name="
+            )
+        if limits:
+            app = sink(app, _Gate(app, tuple((rule, rule.place("", 0)) for rule in limits)))
         self.app = sink(app, _Layer(app, legacy_headers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,86 +51,48 @@ class _Layer:
 
     def __init__(self, app: ASGIApp, legacy_headers: bool) -> None:
         self.app = app
-        self.legacy_headers = legacy_headers
+        self._legacy_headers = legacy_headers
         self._routes: RouteTable | None = None
-        self._rules: dict[int, tuple[Route, tuple[RateLimit, ...]]] = {}
+        self._bound: dict[tuple[int, str], tuple[Route, Bound]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._routes is None:
+            self._begin(scope["app"])
         if scope["type"] == "lifespan":
             await lifespan_checked(self.app, scope, receive, send, check_routes)
             return
-        if self._routes is None:
-            self._routes = RouteTable(scope["app"])
-        exchange = _Exchange(self, scope, receive, send)
+        exchange = Exchange(scope, receive, send, self._find, legacy_headers=self._legacy_headers)
         scope[SLOT] = exchange
         await self.app(scope, exchange.receive, exchange.send)
 
-    def find(self, scope: Scope) -> tuple[str, tuple[RateLimit, ...]]:
-        """The scope of the route that serves this, and its rules; none before the router has matched."""
+    def _begin(self, app: Any) -> None:
+        warn_of_trust()
+        self._routes = RouteTable(app)
+        document(app)
+
+    def _find(self, scope: Scope) -> Bound:
         assert self._routes is not None
         route = self._routes.find(scope)
         if route is None:
-            return "", ()
-        known = self._rules.get(id(route))
+            return ()
+        method = scope.get("method", "WS")
+        known = self._bound.get((id(route), method))
         if known is None or known[0] is not route:
-            known = self._rules[id(route)] = (route, _rules(route))
-        return f"{scope.get('method', 'WS')} {route.path}", known[1]
+            known = self._bound[id(route), method] = (route, bind(route, method))
+        return known[1]
 
 
-class _Exchange:
-    """One request: what was decided about it, by what has run so far."""
+class _Gate:
+    """Inside the exception handlers, so that they answer what the limits of the whole app refuse."""
 
-    __slots__ = ("_decided", "_decisions", "_layer", "_receive", "_scope", "_send")
+    place = Place.GATE
 
-    def __init__(self, layer: _Layer, scope: Scope, receive: Receive, send: Send) -> None:
-        self._layer = layer
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._decided: dict[RateLimit, Decision] = {}
-        self._decisions: list[Decision] = []
+    def __init__(self, app: ASGIApp, bound: Bound) -> None:
+        self.app = app
+        self._bound = bound
 
-    async def receive(self) -> Message:
-        """The router reads a body before it runs dependencies; the limits come first."""
-        if not self._decided and self._scope["type"] == "http":
-            scope, rules = self._layer.find(self._scope)
-            if rules:
-                await self._weigh(rules, scope, HTTPConnection(self._scope))
-        return await self._receive()
-
-    async def decide(self, rule: RateLimit, connection: HTTPConnection) -> Decision:
-        """What was decided for this rule, together with the others of its route.
-
-        :raises ProblemError: if a limit is used up.
-        """
-        if rule not in self._decided:
-            scope, rules = self._layer.find(self._scope)
-            await self._weigh(rules if rule in rules else (rule,), scope, connection)
-        return self._decided[rule]
-
-    async def _weigh(self, rules: tuple[RateLimit, ...], scope: str, connection: HTTPConnection) -> None:
-        replaced = self._scope["app"].dependency_overrides
-        active = [rule for rule in rules if rule not in replaced and rule not in self._decided]
-        for limiter in dict.fromkeys(rule.limiter for rule in active):
-            own = [rule for rule in active if rule.limiter is limiter]
-            decision = await limiter.decide([(rule, scope) for rule in own], connection)
-            self._decisions.append(decision)
-            self._decided.update(dict.fromkeys(own, decision))
-            if not decision.admitted:
-                raise decision.refusal()
-
-    async def send(self, message: Message) -> None:
-        if self._decisions and message["type"] in _STARTS:
-            added = fields(self._decisions, legacy=self._layer.legacy_headers)
-            message["headers"] = [*message.get("headers", ()), *added]
-        await self._send(message)
-
-
-_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
-
-
-def _rules(route: Route) -> tuple[RateLimit, ...]:
-    if route.dependant is None:
-        return ()
-    calls: list[Any] = [each.call for each in dependants(route.dependant)]
-    return tuple(dict.fromkeys(call for call in calls if isinstance(call, RateLimit)))
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = scope.get(SLOT)
+        if exchange is not None:
+            await exchange.weigh(self._bound, HTTPConnection(scope))
+        await self.app(scope, receive, send)

@@ -6,16 +6,19 @@ import hashlib
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 
-from ..typing import Algorithm, Limit
+from ..typing import Limit
+from .bans import Ban
+from .calendar import Calendar
 from .grammar import Rate
+from .terms import Terms
 
-__all__ = ["Policy", "digest", "policies"]
+__all__ = ["Policy", "ban_policy", "digest", "policies"]
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """:param name: stands in the RateLimit headers and in `violated-policies`.
-    :param field: its item in `RateLimit-Policy`.
+    :param field: its item in `RateLimit-Policy`; empty for what clients are told when refused alone.
     """
 
     name: str
@@ -23,29 +26,42 @@ class Policy:
     field: str
 
 
-def policies(
-    rates: tuple[Rate, ...], *, scope: str, name: str | None, burst: int | None, algorithm: Algorithm
-) -> tuple[Policy, ...]:
-    """The policies of one rule in one scope (a route, or a budget that routes share by name).
+def policies(rates: tuple[Rate, ...], *, place: str, terms: Terms) -> tuple[Policy, ...]:
+    """The policies of one rule in one place.
 
-    Counts are kept by scope, window and algorithm, not by quota: who changes a quota forgives nothing.
+    Counts are kept by place, window and algorithm, not by quota: who changes a quota forgives nothing.
     """
-    place = digest(scope, size=6)
+    prefix = digest(place, size=6)
+    suffix = place.partition("#")[2]
+    calendar = terms.algorithm if isinstance(terms.algorithm, Calendar) else None
+    algorithm = "calendar" if isinstance(terms.algorithm, Calendar) else terms.algorithm
     found = []
     for rate in rates:
-        label = rate.label if name is None else name if len(rates) == 1 else f"{name}-{rate.label}"
+        name = _name(rate, terms.name, len(rates), suffix)
         limit = Limit(
-            name=f"{place}{algorithm[0]}{rate.window:.0f}",
+            name=f"{prefix}{algorithm[0]}{rate.window:.0f}",
             quota=rate.quota,
             window=rate.window,
-            burst=rate.quota if burst is None else burst,
+            burst=rate.quota if terms.burst is None else terms.burst,
             algorithm=algorithm,
+            period=None if calendar is None else calendar.period(rate.label),
         )
-        found.append(Policy(label, limit, f'"{label}";q={rate.quota};w={rate.window:.0f}'))
+        found.append(Policy(name, limit, f'"{name}";q={rate.quota};w={rate.window:.0f}'))
     return tuple(found)
+
+
+def ban_policy(ban: Ban, *, place: str, name: str | None) -> Policy:
+    """What holds for who is banned."""
+    return Policy("ban" if name is None else f"{name}-ban", ban.limit(digest(place, size=6)), "")
 
 
 def digest(text: str, *, size: int = 15, key: bytes = b"") -> str:
     """A short name that nobody reads a person's identity from."""
     hashed = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size, key=key).digest()
     return urlsafe_b64encode(hashed).rstrip(b"=").decode()
+
+
+def _name(rate: Rate, name: str | None, rates: int, suffix: str) -> str:
+    if name is None:
+        return f"{rate.label}-{suffix}" if suffix else rate.label
+    return name if rates == 1 else f"{name}-{rate.label}"

@@ -2,59 +2,73 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import HTTPConnection
 
 from .._asgi import layers
-from .._fastapi import Route
+from .._fastapi import Route, dependants
 from ..errors import ConfigurationError
-from ..typing import Algorithm, Charge
+from ..typing import Charge, Limit
 from .decision import Decision
-from .grammar import parse
-from .keys import Key
-from .policy import Policy, policies
+from .grammar import Rate, parse
+from .plans import Plan, Plans
+from .policy import Policy, ban_policy, digest, policies
+from .reservation import Reservation
+from .terms import Terms, value
 
 if TYPE_CHECKING:
     from .limiter import RateLimiter
 
-__all__ = ["SLOT", "Cost", "RateLimit"]
-
-_NAME = re.compile(r"[ !#-\[\]-~]+")  # an RFC 9651 string that needs no escapes
+__all__ = ["SLOT", "Bound", "Demand", "RateLimit", "bind"]
 
 SLOT = "fastapi_prodkit.rate_limit"
 
-Cost = int | Callable[[HTTPConnection], int | Awaitable[int]]
-Test = Callable[[HTTPConnection], bool | Awaitable[bool]]
+_NOT_INSTALLED = (
+    "add `app.add_middleware(RateLimitMiddleware)`, which puts the RateLimit headers on every response and "
+    "refuses before a body is read"
+)
+_UNNAMED = "a limit that no route depends on has no route to count by: give it a name="
+
+
+@dataclass(slots=True)
+class Demand:
+    """What one rule wants of a request."""
+
+    rule: RateLimit
+    place: str
+    policies: tuple[Policy, ...]
+    charges: tuple[Charge, ...]
 
 
 class RateLimit:
     """A dependency that charges its request and refuses it with 429. Made by a `RateLimiter`."""
 
-    def __init__(
-        self,
-        limiter: RateLimiter,
-        rates: str,
-        *,
-        name: str | None,
-        key: Key,
-        cost: Cost,
-        burst: int | None,
-        algorithm: Algorithm,
-        exempt: Test | None,
-    ) -> None:
+    def __init__(self, limiter: RateLimiter, limit: str | Plan, terms: Terms) -> None:
         self.limiter = limiter
-        self.name = name
-        self.key = key
-        self.cost = cost
-        self.exempt = exempt
-        self._rates = parse(rates)
-        self._burst = burst
-        self._algorithm = algorithm
-        self._policies: dict[str, tuple[Policy, ...]] = {}
-        _check(self.policies(""), name, cost, burst, algorithm)
+        self.terms = terms
+        self.refused = 0
+        """How many requests it refused here; in shadow, would have refused."""
+        self.places: set[str] = set() if terms.name is None else {self._named()}
+        """Where it counts, as far as is known: its routes are once the app has started."""
+        self._plans: Plans | None = None
+        self._rates: tuple[Rate, ...] = ()
+        if isinstance(limit, str):
+            self.change(limit)
+        else:
+            self._plans = Plans(limit, terms.check, clock=limiter.clock)
+        self._policies: dict[tuple[str, tuple[Rate, ...]], tuple[Policy, ...]] = {}
+
+    def change(self, limit: str) -> None:
+        """Put another limit in force from the next request on. What was counted by the same window stays
+        counted: nobody is forgiven and nobody is locked out.
+
+        :raises ConfigurationError: for one that cannot hold; the old one stays.
+        """
+        rates = parse(limit)
+        self.terms.check(rates)
+        self._rates = rates
 
     async def __call__(self, connection: HTTPConnection) -> Decision:
         """The dependency.
@@ -71,59 +85,115 @@ class RateLimit:
         """What an answer may depend on of what it reads: nothing. It lets pass or refuses."""
         return ""
 
+    async def hit(self, connection: HTTPConnection, *, cost: int | None = None) -> Decision:
+        """Charge without refusing, such as for each message of a socket. The limit needs a name.
+
+        :param cost: in place of the rule's own.
+        """
+        _, decision = await self.limiter.weigh([(self, self._named())], connection, cost=cost)
+        return decision
+
+    def reserve(self, connection: HTTPConnection, cost: int) -> Reservation:
+        """Charge an estimate now and what it came to afterwards. The limit needs a name.
+
+            async with tokens.reserve(connection, 500) as reservation:
+                reservation.settle(await answer())
+
+        :raises ProblemError: 429 on entering, if the estimate does not fit.
+        """
+        return Reservation(self, self._named(), connection, cost)
+
+    async def peek(self, key: str) -> Decision:
+        """What is left to an identity, of every route that the limit holds for."""
+        return await self.limiter.look((self,), key)
+
+    async def reset(self, key: str) -> None:
+        """Forget what was counted for an identity, its bans too."""
+        await self.limiter.forget((self,), key)
+
     def __prodkit_check__(self, app: Any, route: Route) -> None:
         if not any(hasattr(layer, "limits_requests") for layer in layers(app.middleware_stack)):
             raise ConfigurationError(f"{route.path} has a rate limit: {_NOT_INSTALLED}")
+        for method in route.methods or {"WS"}:
+            bind(route, method)
 
-    def policies(self, scope: str) -> tuple[Policy, ...]:
-        """What holds in a scope, such as `GET /items/{item_id}`; a named budget has one scope for all."""
-        place = f"name {self.name}" if self.name is not None else scope
-        known = self._policies.get(place)
-        if known is None:
-            known = self._policies[place] = policies(
-                self._rates, scope=place, name=self.name, burst=self._burst, algorithm=self._algorithm
-            )
-        return known
+    def place(self, route: str, ordinal: int) -> str:
+        """Where it counts on a route, of which it is the so manyeth nameless limit."""
+        if self.terms.name is not None:
+            return self._named()
+        place = route if ordinal == 0 else f"{route}#{ordinal + 1}"
+        self.places.add(place)
+        return place
 
-    async def charge(
-        self, connection: HTTPConnection, scope: str
-    ) -> tuple[tuple[Policy, ...], Charge] | None:
+    def policies(self, place: str, rates: tuple[Rate, ...]) -> tuple[Policy, ...]:
+        found = self._policies.get((place, rates))
+        if found is None:
+            if len(self._policies) > 10_000:  # plans that are never the same twice
+                self._policies.clear()
+            found = self._policies[place, rates] = policies(rates, place=place, terms=self.terms)
+        return found
+
+    async def demand(
+        self, connection: HTTPConnection, place: str, *, cost: int | None = None
+    ) -> Demand | None:
         """Who is to be charged how much by which policies; `None` for who is exempt."""
-        if self.exempt is not None and await _value(self.exempt(connection)):
+        terms = self.terms
+        if terms.exempt is not None and await value(terms.exempt(connection)):
             return None
-        identity = self.key(connection)
-        if identity is not None and not isinstance(identity, str):
-            identity = await identity
-        cost = self.cost if isinstance(self.cost, int) else await _value(self.cost(connection))
-        found = self.policies(scope)
+        identity = terms.key(connection)
+        if identity is not None and type(identity) is not str:
+            identity = await value(identity)
         subject = self.limiter.subject(identity)
-        return found, Charge(subject, tuple(policy.limit for policy in found), cost)
+        rates = self._rates if self._plans is None else await self._plans.of(identity or "")
+        if cost is None:
+            cost = terms.cost if isinstance(terms.cost, int) else await value(terms.cost(connection))
+        found = self.policies(place, rates)
+        limits = tuple([policy.limit for policy in found])
+        charges: tuple[Charge, ...] = (Charge(subject, limits, cost, terms.statuses is not None),)
+        if terms.ban is not None:
+            ban = ban_policy(terms.ban, place=place, name=terms.name)
+            found += (ban,)
+            charges += (Charge(subject, (ban.limit,), 1, dry=True),)
+        return Demand(self, place, found, charges)
 
+    async def known(self, identity: str) -> list[Policy]:
+        """The policies by which an identity may have been counted."""
+        rates = self._rates if self._plans is None else await self._plans.of(identity)
+        return [policy for place in self.places for policy in self.policies(place, rates)]
 
-_NOT_INSTALLED = (
-    "add `app.add_middleware(RateLimitMiddleware)`, which puts the RateLimit headers on every response and "
-    "refuses before a body is read"
-)
-
-
-async def _value(given: Any) -> Any:
-    return given if isinstance(given, int) else await given
-
-
-def _check(
-    found: tuple[Policy, ...], name: str | None, cost: Cost, burst: int | None, algorithm: Algorithm
-) -> None:
-    if name is not None and not _NAME.fullmatch(name):
-        raise ConfigurationError(
-            f"name={name!r} cannot stand in a header: use printable ASCII without quotes"
+    def ban_limits(self) -> list[Limit]:
+        ban = self.terms.ban
+        return (
+            []
+            if ban is None
+            else [each for place in self.places for each in ban.limits(digest(place, size=6))]
         )
-    if burst is not None and (burst < 1 or algorithm != "gcra"):
-        raise ConfigurationError(f"burst={burst!r}: give at least 1, and only with algorithm='gcra'")
-    if algorithm not in ("gcra", "sliding", "moving"):
-        raise ConfigurationError(f"algorithm={algorithm!r}: use 'gcra', 'sliding' or 'moving'")
-    if isinstance(cost, int):
-        least = min(policy.limit.capacity for policy in found)
-        if not 0 <= cost <= least:
-            raise ConfigurationError(
-                f"cost={cost!r} never fits: give 0 to {least}, or raise the limit or burst"
-            )
+
+    def _named(self) -> str:
+        if self.terms.name is None:
+            raise ConfigurationError(_UNNAMED)
+        return f"name {self.terms.name}"
+
+
+Bound = tuple[tuple[RateLimit, str], ...]
+"""The rules of a route, each with the place where it counts."""
+
+
+def bind(route: Route, method: str) -> Bound:
+    """The rules on which a route depends, each with the place where it counts.
+
+    :raises ConfigurationError: if two of them have one name.
+    """
+    if route.dependant is None:
+        return ()
+    calls: list[Any] = [each.call for each in dependants(route.dependant)]
+    rules = [call for call in dict.fromkeys(calls) if isinstance(call, RateLimit)]
+    names = [rule.terms.name for rule in rules if rule.terms.name is not None]
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"{route.path} depends on two limits of one name: {', '.join(names)}")
+    bound: list[tuple[RateLimit, str]] = []
+    ordinal = 0
+    for rule in rules:
+        bound.append((rule, rule.place(f"{method} {route.path}", ordinal)))
+        ordinal += rule.terms.name is None
+    return tuple(bound)

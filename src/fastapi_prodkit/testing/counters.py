@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ..typing import Algorithm, Charge, Counters, Limit, Mode, Verdict
+from ..typing import Algorithm, Charge, Counters, Limit, Verdict
 from .clock import Clock
 
 __all__ = ["CountersContract"]
@@ -76,7 +76,7 @@ class CountersContract:
             verdict = await _one(counters, limit)
             clock.advance(1)
         clock.advance(verdict.reset)
-        verdict = await _one(counters, limit, mode="peek")
+        verdict = await _one(counters, limit, dry=True)
         assert (verdict.remaining, verdict.reset) == (10, 0)
 
     @pytest.mark.parametrize("algorithm", _ALGORITHMS)
@@ -87,7 +87,7 @@ class CountersContract:
         for turn in range(20):
             verdicts = await counters.weigh(Charge("me", (hour, minute)))
             assert [each.admitted for each in verdicts] == [True, turn < 5]
-        [left] = await counters.weigh(Charge("me", (hour,)), mode="peek")
+        [left] = await counters.weigh(Charge("me", (hour,), dry=True))
         assert left.remaining == 5
 
     async def test_several_subjects_are_one_decision(self, counters: Counters) -> None:
@@ -126,21 +126,21 @@ class CountersContract:
     async def test_peeking_charges_nothing(self, counters: Counters, algorithm: Algorithm) -> None:
         limit = _limit(algorithm)
         for _ in range(20):
-            assert (await _one(counters, limit, mode="peek")).remaining == 10
+            assert (await _one(counters, limit, dry=True)).remaining == 10
         for _ in range(10):
             await _one(counters, limit)
-        assert not (await _one(counters, limit, mode="peek")).admitted
+        assert not (await _one(counters, limit, dry=True)).admitted
 
     @pytest.mark.parametrize("algorithm", _ALGORITHMS)
     async def test_force_charges_beyond_the_limit_and_giving_back_undoes_it(
         self, counters: Counters, algorithm: Algorithm
     ) -> None:
         limit = _limit(algorithm)
-        forced = await _one(counters, limit, cost=15, mode="force")
+        forced = await _one(counters, limit, cost=15, force=True)
         assert (forced.admitted, forced.remaining) == (False, 0)
         assert not (await _one(counters, limit)).admitted
-        assert (await _one(counters, limit, cost=-8, mode="force")).remaining == 3
-        assert (await _one(counters, limit, cost=-100, mode="force")).remaining == 10
+        assert (await _one(counters, limit, cost=-8, force=True)).remaining == 3
+        assert (await _one(counters, limit, cost=-100, force=True)).remaining == 10
 
     @pytest.mark.parametrize("algorithm", _ALGORITHMS)
     async def test_a_reset_forgets_one_subject(self, counters: Counters, algorithm: Algorithm) -> None:
@@ -159,7 +159,7 @@ class CountersContract:
         self, counters: Counters, algorithm: Algorithm
     ) -> None:
         await _one(counters, _limit(algorithm, quota=100), cost=60)
-        assert (await _one(counters, _limit(algorithm, quota=200), mode="peek")).remaining == 140
+        assert (await _one(counters, _limit(algorithm, quota=200), dry=True)).remaining == 140
         assert not (await _one(counters, _limit(algorithm, quota=50))).admitted
 
     async def test_pacing_exactly_at_the_limit_is_never_refused(
@@ -202,7 +202,13 @@ class CountersContract:
 
 
 async def _one(
-    counters: Counters, limit: Limit, *, cost: int = 1, subject: str = "me", mode: Mode = "charge"
+    counters: Counters,
+    limit: Limit,
+    *,
+    cost: int = 1,
+    subject: str = "me",
+    dry: bool = False,
+    force: bool = False,
 ) -> Verdict:
-    [verdict] = await counters.weigh(Charge(subject, (limit,), cost), mode=mode)
+    [verdict] = await counters.weigh(Charge(subject, (limit,), cost, dry), force=force)
     return verdict

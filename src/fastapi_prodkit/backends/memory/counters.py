@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...errors import ConfigurationError
-from ...typing import Charge, Limit, Mode, Verdict
+from ...typing import Charge, Limit, Verdict
 from .algorithms import ALGORITHMS, slack
 from .table import CountTable
 
@@ -41,7 +41,7 @@ class MemoryCounters:
     def __len__(self) -> int:
         return len(self._table)
 
-    async def weigh(self, *charges: Charge, mode: Mode = "charge") -> list[Verdict]:
+    async def weigh(self, *charges: Charge, force: bool = False) -> list[Verdict]:
         weighed = []
         fits_all = True
         clock = self._clock() - self._start
@@ -57,9 +57,9 @@ class MemoryCounters:
                 used = ALGORITHMS[limit.algorithm].used(state, limit, now)
                 fits = used + cost <= limit.capacity + slack(limit)
                 fits_all = fits_all and fits
-                weighed.append((key, state, limit, cost, now, used, fits))
-        writes = mode == "force" or (mode == "charge" and fits_all)
-        return [self._settle(*each, clock, writes) for each in weighed]
+                weighed.append((key, state, limit, cost, charge.dry, now, used, fits))
+        charges_all = force or fits_all
+        return [self._settle(*each, clock, charges_all) for each in weighed]
 
     async def reset(self, subject: str, limits: tuple[Limit, ...]) -> None:
         for limit in limits:
@@ -71,21 +71,23 @@ class MemoryCounters:
         state: Any,
         limit: Limit,
         cost: int,
+        dry: bool,
         now: float,
         used: float,
         fits: bool,
         clock: float,
-        writes: bool,
+        charges_all: bool,
     ) -> Verdict:
         algorithm = ALGORITHMS[limit.algorithm]
+        writes = charges_all and cost and not dry
         retry = 0.0
         if not fits:
             retry = algorithm.retry(state, limit, cost, now) if cost <= limit.capacity else math.inf
-        if writes and cost:
+        if writes:
             state = algorithm.charged(state, limit, cost, now)
             used = algorithm.used(state, limit, now)
         remaining = max(0, int(limit.capacity - used + slack(limit)))
         reset = algorithm.reset(state, limit, now)
-        if writes and cost:
+        if writes:
             self._table.put(key, state, until=clock + reset, full=remaining == 0)
         return Verdict(fits, remaining, reset, retry)

@@ -1,7 +1,8 @@
 -- Weigh decisions, one after another; each charges all of its limits or none.
 --
--- ARGV: a clock in microseconds or '', then for each decision: mode, number of limits, then for each limit
--- its algorithm, capacity, quota, window, cost and edges (of calendar periods, joined by commas).
+-- ARGV: a clock in microseconds or '', then for each decision: 1 to charge even beyond a limit, the number of
+-- limits, then for each limit its algorithm, capacity, quota, window, edges (of calendar periods, joined by
+-- commas), cost, and 1 if the cost has to fit but is not charged.
 -- Times are microseconds. Returns, for each limit: fits, remaining, reset, retry (-1: never).
 -- The formulas are those of backends/memory/algorithms.py.
 
@@ -163,7 +164,7 @@ algorithms.calendar = {
 
 local results, key, position = {}, 0, 2
 while ARGV[position] do
-  local mode, count = ARGV[position], tonumber(ARGV[position + 1])
+  local force, count = ARGV[position] == '1', tonumber(ARGV[position + 1])
   position = position + 2
   local weighed, fits_all = {}, true
   for _ = 1, count do
@@ -173,10 +174,11 @@ while ARGV[position] do
       capacity = tonumber(ARGV[position + 1]),
       quota = tonumber(ARGV[position + 2]),
       window = tonumber(ARGV[position + 3]),
-      cost = tonumber(ARGV[position + 4]),
-      edges = ARGV[position + 5],
+      edges = ARGV[position + 4],
+      cost = tonumber(ARGV[position + 5]),
+      dry = ARGV[position + 6] == '1',
     }
-    position = position + 6
+    position = position + 7
     limit.interval = limit.window / limit.quota
     limit.slack = 0.000001 + 1 / limit.interval
     local state = limit.algorithm.load(KEYS[key], limit)
@@ -184,13 +186,12 @@ while ARGV[position] do
     fits_all = fits_all and fits
     weighed[#weighed + 1] = {key = KEYS[key], limit = limit, state = state, fits = fits}
   end
-  local writes = mode == 'force' or (mode == 'charge' and fits_all)
   for _, each in ipairs(weighed) do
     local limit, state, retry = each.limit, each.state, 0
     if not each.fits then
       retry = limit.cost <= limit.capacity and limit.algorithm.retry(each.key, limit, state) or -1
     end
-    if writes and limit.cost ~= 0 then
+    if (force or fits_all) and limit.cost ~= 0 and not limit.dry then
       state = limit.algorithm.charge(each.key, limit, state, limit.cost)
     end
     results[#results + 1] = each.fits and 1 or 0

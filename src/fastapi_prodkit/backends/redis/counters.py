@@ -6,10 +6,11 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
-from ...typing import Charge, Limit, Mode, Verdict
+from ...typing import Charge, Limit, Verdict
 from .scripts import Script
 from .url import Wire
 
@@ -41,46 +42,47 @@ class RedisCounters:
         self._clustered = clustered
         self._clock = clock
 
-    async def weigh(self, *charges: Charge, mode: Mode = "charge") -> list[Verdict]:
+    async def weigh(self, *charges: Charge, force: bool = False) -> list[Verdict]:
         if self._clustered and len({charge.subject for charge in charges}) > 1:
-            return await self._weigh_apart(charges, mode)
-        return await self._weigh(charges, mode)
+            return await self._weigh_apart(charges, force)
+        return await self._weigh(charges, force)
 
     async def reset(self, subject: str, limits: tuple[Limit, ...]) -> None:
         calls = (self._wire.call("DEL", self._key(subject, limit)) for limit in limits)
         await asyncio.gather(*calls)
 
-    async def _weigh(self, charges: Sequence[Charge], mode: Mode) -> list[Verdict]:
+    async def _weigh(self, charges: Sequence[Charge], force: bool = False) -> list[Verdict]:
         keys: list[str] = []
-        arguments: list[Any] = ["" if self._clock is None else round(self._clock() * 1e6), mode, 0]
+        arguments: list[Any] = ["" if self._clock is None else round(self._clock() * 1e6), int(force), 0]
         for charge in charges:
             for limit in charge.limits:
                 keys.append(self._key(charge.subject, limit))
                 arguments += _arguments(limit, self._clock or time.time)
-                arguments[-2] = charge.cost
+                arguments += (charge.cost, int(charge.dry))
         if not keys:
             return []
         arguments[2] = len(keys)
         found = await _WEIGH.run(self._wire, keys, arguments)
         return [_verdict(*found[index : index + 4]) for index in range(0, len(found), 4)]
 
-    async def _weigh_apart(self, charges: Sequence[Charge], mode: Mode) -> list[Verdict]:
+    async def _weigh_apart(self, charges: Sequence[Charge], force: bool) -> list[Verdict]:
         """Each subject on its own server: nothing is charged unless all were found to fit, and what two
         that raced for the last unit were charged is given back."""
-        if mode != "charge":
-            return _flat(await asyncio.gather(*(self._weigh([each], mode) for each in charges)))
-        found = _flat(await asyncio.gather(*(self._weigh([each], "peek") for each in charges)))
+        if force:
+            return _flat(await asyncio.gather(*(self._weigh([each], force) for each in charges)))
+        dry = [replace(each, dry=True) for each in charges]
+        found = _flat(await asyncio.gather(*(self._weigh([each]) for each in dry)))
         if not all(verdict.admitted for verdict in found):
             return found
-        charged = await asyncio.gather(*(self._weigh([each], "charge") for each in charges))
+        charged = await asyncio.gather(*(self._weigh([each]) for each in charges))
         admitted = [all(verdict.admitted for verdict in verdicts) for verdicts in charged]
         if not all(admitted):
             back = [
-                Charge(each.subject, each.limits, -each.cost)
+                replace(each, cost=-each.cost)
                 for each, was in zip(charges, admitted, strict=True)
-                if was
+                if was and not each.dry
             ]
-            await asyncio.gather(*(self._weigh([each], "force") for each in back))
+            await asyncio.gather(*(self._weigh([each], force=True) for each in back))
         return _flat(charged)
 
     def _key(self, subject: str, limit: Limit) -> str:
@@ -88,14 +90,14 @@ class RedisCounters:
 
 
 def _arguments(limit: Limit, clock: Callable[[], float]) -> tuple[Any, ...]:
-    """What the script wants to know of a limit; the cost goes to the last place but one."""
+    """What the script wants to know of a limit."""
     edges = ""
     if limit.period is not None:
         start, end = limit.period(clock())
         before, after = limit.period(start - 1)[0], limit.period(end)[1]
         edges = ",".join(f"{edge * 1e6:.0f}" for edge in (before, start, end, after))
     window = round(limit.window * 1e6)
-    return limit.algorithm, limit.capacity, limit.quota, window, 0, edges
+    return limit.algorithm, limit.capacity, limit.quota, window, edges
 
 
 def _verdict(fits: int, remaining: int, reset: int, retry: int) -> Verdict:

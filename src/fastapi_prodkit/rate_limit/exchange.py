@@ -1,0 +1,99 @@
+"""One request: what was decided about it so far, and what is still to be settled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.requests import HTTPConnection
+from starlette.types import Message, Receive, Scope, Send
+
+from .decision import Decision
+from .fields import fields
+from .rule import Bound, Demand, RateLimit
+
+__all__ = ["Exchange"]
+
+_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+
+
+class Exchange:
+    """Stands between the server and the app for one request.
+
+    :param find: the rules of the route that a scope was matched to; none before that.
+    """
+
+    __slots__ = ("_decided", "_decisions", "_find", "_later", "_legacy", "_receive", "_scope", "_send")
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        find: Callable[[Scope], Bound],
+        *,
+        legacy_headers: bool,
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._find = find
+        self._legacy = legacy_headers
+        self._decided: dict[RateLimit, Decision] = {}
+        self._decisions: list[Decision] = []
+        self._later: list[tuple[Demand, Decision]] = []
+
+    async def receive(self) -> Message:
+        """The router reads a body before it runs dependencies; the limits come first."""
+        if not self._decided and self._scope["type"] == "http":
+            bound = self._find(self._scope)
+            if bound:
+                await self.weigh(bound, HTTPConnection(self._scope))
+        return await self._receive()
+
+    async def decide(self, rule: RateLimit, connection: HTTPConnection) -> Decision:
+        """What was decided for this rule, together with the others of its route.
+
+        :raises ProblemError: if a limit is used up.
+        """
+        decision = self._decided.get(rule)
+        if decision is None:
+            bound = self._find(self._scope)
+            if not any(each is rule for each, _ in bound):
+                bound = ((rule, rule.place(self._scope["path"], 0)),)
+            await self.weigh(bound, connection)
+            decision = self._decided[rule]
+        return decision
+
+    async def weigh(self, bound: Bound, connection: HTTPConnection) -> None:
+        """Weigh rules that were not weighed yet, those of one limiter together.
+
+        :raises ProblemError: if a limit is used up.
+        """
+        replaced = self._scope["app"].dependency_overrides
+        active = [each for each in bound if each[0] not in self._decided and each[0] not in replaced]
+        for limiter in dict.fromkeys([rule.limiter for rule, _ in active]):
+            own = [each for each in active if each[0].limiter is limiter]
+            demands, decision = await limiter.weigh(own, connection)
+            for rule, _ in own:
+                self._decided[rule] = decision
+            self._decisions.append(decision)
+            if not decision.admitted:
+                raise decision.refusal()
+            self._later += [(each, decision) for each in demands if each.rule.terms.statuses is not None]
+
+    async def send(self, message: Message) -> None:
+        if self._decisions and message["type"] in _STARTS:
+            if self._later:
+                await self._settle(message.get("status", 101))
+            added = fields(self._decisions, legacy=self._legacy)
+            message["headers"] = [*message.get("headers", ()), *added]
+        await self._send(message)
+
+    async def _settle(self, status: int) -> None:
+        """Charge the rules that count what is answered with this status."""
+        for demand, decision in self._later:
+            statuses = demand.rule.terms.statuses
+            if statuses is not None and status in statuses:
+                verdicts = await demand.rule.limiter.settle(demand, demand.charges[0].cost)
+                self._decisions[self._decisions.index(decision)] = decision.updated(demand.policies, verdicts)
+        self._later = []

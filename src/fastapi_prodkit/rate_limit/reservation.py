@@ -1,0 +1,54 @@
+"""A cost that is known only afterwards: tokens of a model, bytes of an answer, seconds of a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from starlette.requests import HTTPConnection
+
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from .rule import Demand, RateLimit
+
+__all__ = ["Reservation"]
+
+
+class Reservation:
+    """Charges an estimate on entering, and on leaving the difference to what it came to.
+
+    Left by an exception before it was settled, it gives everything back.
+    """
+
+    def __init__(self, rule: RateLimit, place: str, connection: HTTPConnection, cost: int) -> None:
+        if cost < 0:
+            raise ConfigurationError(f"cost={cost!r} would give quota back: reserve 0 or more")
+        self._rule = rule
+        self._place = place
+        self._connection = connection
+        self._cost = cost
+        self._settled: int | None = None
+        self._demands: list[Demand] = []
+
+    def settle(self, cost: int) -> None:
+        """What it came to; charged on leaving, even beyond the limit."""
+        if cost < 0:
+            raise ConfigurationError(f"cost={cost!r} would give quota back: settle for 0 or more")
+        self._settled = cost
+
+    async def __aenter__(self) -> Self:
+        limiter = self._rule.limiter
+        self._demands, decision = await limiter.weigh(
+            [(self._rule, self._place)], self._connection, cost=self._cost
+        )
+        if not decision.admitted:
+            raise decision.refusal()
+        return self
+
+    async def __aexit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        cost = self._settled
+        if cost is None:
+            cost = self._cost if exc_type is None else 0
+        if cost != self._cost:
+            for demand in self._demands:
+                await self._rule.limiter.settle(demand, cost - self._cost)

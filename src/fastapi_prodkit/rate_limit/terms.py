@@ -1,0 +1,79 @@
+"""How a limit holds, beside how much."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from starlette.requests import HTTPConnection
+
+from ..errors import ConfigurationError
+from .bans import Ban
+from .calendar import Calendar
+from .grammar import Rate
+from .keys import Key
+
+__all__ = ["Cost", "Terms", "Test", "value"]
+
+Cost = int | Callable[[HTTPConnection], int | Awaitable[int]]
+Test = Callable[[HTTPConnection], bool | Awaitable[bool]]
+
+_NAME = re.compile(r"[ !#-\[\]-~]+")  # an RFC 9651 string that needs no escapes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What `RateLimiter.__call__` takes, under the same names.
+
+    :raises ConfigurationError: for what cannot work.
+    """
+
+    key: Key
+    name: str | None = None
+    cost: Cost = 1
+    burst: int | None = None
+    algorithm: Literal["gcra", "sliding", "moving"] | Calendar = "gcra"
+    exempt: Test | None = None
+    statuses: AbstractSet[int] | None = None
+    ban: Ban | None = None
+    shadow: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not _NAME.fullmatch(self.name):
+            raise ConfigurationError(
+                f"name={self.name!r} cannot stand in a header: use printable ASCII without quotes"
+            )
+        if not isinstance(self.algorithm, Calendar) and self.algorithm not in ("gcra", "sliding", "moving"):
+            raise ConfigurationError(
+                f"algorithm={self.algorithm!r}: use 'gcra', 'sliding', 'moving' or Calendar('Europe/Berlin')"
+            )
+        if self.burst is not None and (self.burst < 1 or self.algorithm != "gcra"):
+            raise ConfigurationError(f"burst={self.burst!r}: give at least 1, and only with algorithm='gcra'")
+        if isinstance(self.cost, int) and self.cost < 0:
+            raise ConfigurationError(f"cost={self.cost!r} would give quota back: give 0 or more")
+        if self.statuses is not None and not all(100 <= status <= 599 for status in self.statuses):
+            raise ConfigurationError(
+                f"statuses={self.statuses!r}: give HTTP status codes, such as {{401, 403}}"
+            )
+
+    def check(self, rates: tuple[Rate, ...]) -> None:
+        """Whether the rates can hold on these terms.
+
+        :raises ConfigurationError: if the cost never fits, or a calendar knows no such window.
+        """
+        for rate in rates:
+            capacity = rate.quota if self.burst is None else self.burst
+            if isinstance(self.cost, int) and self.cost > capacity:
+                raise ConfigurationError(
+                    f"cost={self.cost!r} never fits {capacity} {rate.label}: raise the limit or the burst"
+                )
+            if isinstance(self.algorithm, Calendar):
+                self.algorithm.period(rate.label)
+
+
+async def value(given: Any) -> Any:
+    """What a function returned, awaited where it is to be awaited."""
+    return await given if isinstance(given, Awaitable) else given

@@ -1,0 +1,216 @@
+"""Which requests share a budget."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi import APIRouter, Depends, FastAPI
+from pydantic import BaseModel
+from starlette.responses import PlainTextResponse
+
+from fastapi_prodkit import ConfigurationError, MemoryBackend, RateLimiter, RateLimitMiddleware
+
+from .conftest import Open, started
+
+
+class Item(BaseModel):
+    name: str
+
+
+async def _endpoint() -> str:
+    return "ok"
+
+
+@pytest.fixture
+def limiter() -> RateLimiter:
+    return RateLimiter(MemoryBackend().counters)
+
+
+@pytest.fixture
+def app() -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    return app
+
+
+async def test_one_template_is_one_budget_whatever_its_parameters(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    app.get("/items/{item_id}", dependencies=[Depends(limiter("2/minute"))])(_endpoint)
+    client = await client_of(app)
+    statuses = [(await client.get(f"/items/{number}")).status_code for number in range(3)]
+    assert statuses == [200, 200, 429]
+
+
+async def test_routes_of_one_path_under_two_prefixes_are_apart(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    limit = limiter("1/minute")
+    for prefix in ("/users", "/admin"):
+        router = APIRouter(prefix=prefix)
+        router.get("/list", dependencies=[Depends(limit)])(_endpoint)
+        app.include_router(router)
+    client = await client_of(app)
+    for path in ("/users/list", "/admin/list"):
+        assert [(await client.get(path)).status_code for _ in range(2)] == [200, 429]
+
+
+async def test_methods_of_one_path_are_apart(app: FastAPI, limiter: RateLimiter, client_of: Open) -> None:
+    app.api_route("/thing", methods=["GET", "PUT"], dependencies=[Depends(limiter("1/minute"))])(_endpoint)
+    client = await client_of(app)
+    assert [(await client.request(each, "/thing")).status_code for each in ("GET", "PUT", "GET", "PUT")] == [
+        200,
+        200,
+        429,
+        429,
+    ]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+async def test_a_limit_holds_at_any_depth_of_includes_and_by_the_whole_template(
+    app: FastAPI, limiter: RateLimiter, client_of: Open, depth: int
+) -> None:
+    router = APIRouter()
+    router.get("/items/{item}", dependencies=[Depends(limiter("1/minute"))])(_endpoint)
+    for level in range(depth):
+        outer = APIRouter()
+        outer.include_router(router, prefix=f"/{{level{level}}}")
+        router = outer
+    app.include_router(router)
+    app.include_router(router, prefix="/again")
+    client = await client_of(app)
+    for start in ("", "/again"):
+        paths = [start + f"/{name}" * depth + "/items/1" for name in ("a", "b")]
+        assert [(await client.get(path)).status_code for path in paths] == [200, 429]
+
+
+async def test_a_limit_holds_in_a_mounted_app(app: FastAPI, limiter: RateLimiter, client_of: Open) -> None:
+    inner = FastAPI()
+    inner.get("/items/{item}", dependencies=[Depends(limiter("1/minute"))])(_endpoint)
+    app.mount("/v1", inner)
+    app.mount("/v2", inner)
+    client = await client_of(app)
+    for version in ("/v1", "/v2"):
+        statuses = [(await client.get(f"{version}/items/{number}")).status_code for number in range(2)]
+        assert statuses == [200, 429]
+
+
+async def test_a_named_limit_is_one_budget_for_all_routes_that_depend_on_it(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    shared = limiter("3/minute", name="writes")
+    app.post("/a", dependencies=[Depends(shared)])(_endpoint)
+    app.put("/b/{x}", dependencies=[Depends(shared)])(_endpoint)
+    client = await client_of(app)
+    answers = [await client.post("/a"), await client.put("/b/1"), await client.put("/b/2")]
+    assert [each.headers["ratelimit"].split(";t=")[0] for each in answers] == [
+        '"writes";r=2',
+        '"writes";r=1',
+        '"writes";r=0',
+    ]
+    assert (await client.post("/a")).status_code == 429
+
+
+async def test_limits_of_app_router_and_route_are_one_decision(limiter: RateLimiter, client_of: Open) -> None:
+    app = FastAPI(dependencies=[Depends(limiter("10/hour", name="app"))])
+    app.add_middleware(RateLimitMiddleware)
+    router = APIRouter(dependencies=[Depends(limiter("5/hour", name="router"))])
+    router.get("/", dependencies=[Depends(limiter("2/hour"))])(_endpoint)
+    app.include_router(router)
+    client = await client_of(app)
+    for _ in range(20):
+        answer = await client.get("/")
+    assert answer.status_code == 429
+    assert [each.split(";t=")[0] for each in answer.headers["ratelimit"].split(", ")] == [
+        '"app";r=8',
+        '"router";r=3',
+        '"per-hour";r=0',
+    ]
+
+
+async def test_two_limits_by_different_keys_do_not_share_a_count(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    limits = [Depends(limiter("25/minute", key=lambda _: "same")) for _ in range(2)]
+    app.get("/", dependencies=limits)(_endpoint)
+    client = await client_of(app)
+    answers = [await client.get("/") for _ in range(26)]
+    assert [each.status_code for each in answers] == [200] * 25 + [429]
+    assert answers[0].headers["ratelimit-policy"] == '"per-minute";q=25;w=60, "per-minute-2";q=25;w=60'
+
+
+async def test_a_limit_of_the_whole_app_holds_without_a_route(limiter: RateLimiter, client_of: Open) -> None:
+    app = FastAPI()
+    app.get("/", dependencies=[Depends(limiter("9/minute"))])(_endpoint)
+    app.mount("/static", PlainTextResponse("static"))
+    app.add_middleware(RateLimitMiddleware, limits=[limiter("4/minute", name="app")])
+    client = await client_of(app)
+    answers = [await client.get(path) for path in ("/missing", "/static/x", "/", "/", "/", "/missing")]
+    assert [each.status_code for each in answers] == [404, 200, 200, 200, 429, 429]
+    assert answers[2].headers["ratelimit-policy"] == '"app";q=4;w=60, "per-minute";q=9;w=60'
+    assert answers[4].headers["retry-after"] == "15"
+
+
+async def test_malformed_and_oversized_bodies_count_and_are_refused_unread(
+    app: FastAPI, limiter: RateLimiter
+) -> None:
+    @app.post("/items", dependencies=[Depends(limiter("2/minute"))])
+    async def write(item: Item) -> None: ...
+
+    read = 0
+
+    async def ask(body: bytes) -> int:
+        nonlocal read
+        status = 0
+
+        async def receive() -> dict[str, object]:
+            nonlocal read
+            read += 1
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: dict[str, object]) -> None:
+            nonlocal status
+            status = int(str(message.get("status", status)))
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/items",
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json")],
+            "client": ("1.2.3.4", 1),
+        }
+        await app(scope, receive, send)  # type: ignore[arg-type] # plain dictionaries are messages
+        return status
+
+    assert [await ask(b"{") for _ in range(2)] == [422, 422]
+    assert read == 2
+    assert await ask(b"x" * 1_000_000) == 429
+    assert read == 2
+
+
+async def test_a_limit_without_the_middleware_stops_the_start(limiter: RateLimiter) -> None:
+    from fastapi_prodkit import RequestLoggingMiddleware
+
+    app = FastAPI()
+    app.add_middleware(RequestLoggingMiddleware)
+    app.get("/", dependencies=[Depends(limiter("1/minute"))])(_endpoint)
+    with pytest.raises(ConfigurationError, match="add_middleware\\(RateLimitMiddleware\\)"):
+        async with started(app):
+            pass
+
+
+async def test_two_limits_of_one_name_on_a_route_stop_the_start(app: FastAPI, limiter: RateLimiter) -> None:
+    app.get(
+        "/",
+        dependencies=[Depends(limiter("1/minute", name="a")), Depends(limiter("2/minute", name="a"))],
+    )(_endpoint)
+    with pytest.raises(ConfigurationError, match="one name"):
+        async with started(app):
+            pass
+
+
+async def test_a_nameless_limit_of_the_whole_app_is_refused(limiter: RateLimiter) -> None:
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware, limits=[limiter("1/minute")])
+    with pytest.raises(ConfigurationError, match="name="):
+        app.build_middleware_stack()

@@ -1,0 +1,138 @@
+"""Who a request counts for, and who tries to be somebody else."""
+
+from __future__ import annotations
+
+import logging
+
+import httpx2
+import pytest
+from fastapi import Depends, FastAPI
+from starlette.requests import HTTPConnection
+
+from fastapi_prodkit import MemoryBackend, RateLimiter, RateLimitMiddleware
+from fastapi_prodkit.rate_limit import Key, by_header
+from fastapi_prodkit.typing import Charge, Verdict
+from tests.servers import Uvicorn
+
+from .conftest import Open
+
+
+async def _endpoint() -> str:
+    return "ok"
+
+
+def _app(limiter: RateLimiter, **options: object) -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    app.get("/", dependencies=[Depends(limiter("1/minute", **options))])(_endpoint)  # type: ignore[arg-type] # any option
+    return app
+
+
+async def _statuses(client: httpx2.AsyncClient, *headers: dict[str, str]) -> list[int]:
+    return [(await client.get("/", headers=each)).status_code for each in headers]
+
+
+@pytest.mark.parametrize(
+    "header", ["x-forwarded-for", "forwarded", "x-real-ip", "cf-connecting-ip", "true-client-ip", "client-ip"]
+)
+async def test_without_trusted_proxies_no_header_makes_a_new_client(client_of: Open, header: str) -> None:
+    client = await client_of(_app(RateLimiter(MemoryBackend().counters)))
+    spoofs = [{header: value} for value in ("1.1.1.1", "for=2.2.2.2", "3.3.3.3, 4.4.4.4")]
+    assert await _statuses(client, *spoofs) == [200, 429, 429]
+
+
+async def test_behind_a_trusted_proxy_only_what_it_wrote_counts(client_of: Open) -> None:
+    limiter = RateLimiter(MemoryBackend().counters, trusted_proxies=["127.0.0.1", "10.0.0.0/8"])
+    client = await client_of(_app(limiter))
+    chains = ["9.9.9.1, 1.1.1.1", "9.9.9.2, 1.1.1.1", "9.9.9.3, 1.1.1.1, 10.0.0.1", "1.1.1.1, 2.2.2.2"]
+    assert await _statuses(client, *({"x-forwarded-for": each} for each in chains)) == [200, 429, 429, 200]
+
+
+async def test_behind_a_number_of_proxies_only_what_the_outermost_wrote_counts(client_of: Open) -> None:
+    client = await client_of(_app(RateLimiter(MemoryBackend().counters, trusted_proxies=1)))
+    chains = ["9.9.9.1, 1.1.1.1", "9.9.9.2, 1.1.1.1", "2.2.2.2"]
+    assert await _statuses(client, *({"x-forwarded-for": each} for each in chains)) == [200, 429, 200]
+
+
+async def test_the_addresses_of_one_ipv6_subscriber_are_one_client(client_of: Open) -> None:
+    app = _app(RateLimiter(MemoryBackend().counters))
+    addresses = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:db8:1:3::1", "::ffff:9.9.9.9", "9.9.9.9"]
+    statuses = [(await (await client_of(app, address=each)).get("/")).status_code for each in addresses]
+    assert statuses == [200, 429, 200, 200, 429]
+
+
+async def test_a_key_may_be_any_function_plain_or_async(client_of: Open) -> None:
+    async def later(connection: HTTPConnection) -> str | None:
+        return connection.headers.get("x-user")
+
+    keys: list[Key] = [later, lambda connection: connection.headers.get("x-user"), by_header("x-user")]
+    for key in keys:
+        client = await client_of(_app(RateLimiter(MemoryBackend().counters), key=key))
+        assert await _statuses(client, {"x-user": "a"}, {"x-user": "a"}, {"x-user": "b"}) == [200, 429, 200]
+
+
+@pytest.mark.parametrize("missing", [None, ""])
+async def test_a_key_that_yields_nothing_is_an_error_and_never_a_way_through(
+    client_of: Open, missing: str | None
+) -> None:
+    client = await client_of(_app(RateLimiter(MemoryBackend().counters), key=lambda _: missing))
+    assert await _statuses(client, {}, {}) == [500, 500]
+
+
+async def test_who_has_no_key_may_share_one_budget(client_of: Open) -> None:
+    limiter = RateLimiter(MemoryBackend().counters, without_key="shared", key=by_header("x-user"))
+    client = await client_of(_app(limiter))
+    assert await _statuses(client, {}, {}, {"x-user": "-"}) == [200, 429, 200]
+
+
+async def test_a_key_function_that_fails_lets_nobody_through(client_of: Open) -> None:
+    def key(connection: HTTPConnection) -> str:
+        raise LookupError
+
+    client = await client_of(_app(RateLimiter(MemoryBackend().counters), key=key))
+    assert await _statuses(client, {}, {}) == [500, 500]
+
+
+async def test_identities_are_hashed_before_they_leave_the_process() -> None:
+    class Spy:
+        subjects: list[str]
+
+        def __init__(self) -> None:
+            self.subjects = []
+
+        async def weigh(self, *charges: Charge, force: bool = False) -> list[Verdict]:
+            self.subjects += [charge.subject for charge in charges]
+            return [Verdict(True, 1, 0, 0) for charge in charges for _ in charge.limits]
+
+        async def reset(self, subject: str, limits: object) -> None: ...
+
+    spy = Spy()
+    for secret in (b"", b"one", b"two"):
+        rule = RateLimiter(spy, secret=secret)("1/minute", name="x")
+        await rule.peek("ada@example.org")
+    assert len(set(spy.subjects)) == 3
+    assert not any("ada" in subject for subject in spy.subjects)
+
+
+async def test_the_exempt_are_neither_counted_nor_refused(client_of: Open) -> None:
+    async def exempt(connection: HTTPConnection) -> bool:
+        return connection.headers.get("x-probe") == "yes"
+
+    client = await client_of(_app(RateLimiter(MemoryBackend().counters), exempt=exempt))
+    probe = {"x-probe": "yes"}
+    assert await _statuses(client, probe, probe, {}, {}, probe) == [200, 200, 200, 429, 200]
+    assert "ratelimit" not in (await client.get("/", headers=probe)).headers
+
+
+def create_app() -> FastAPI:
+    """Served by uvicorn below."""
+    logging.basicConfig(level=logging.INFO)
+    return _app(RateLimiter(MemoryBackend().counters))
+
+
+@pytest.mark.parametrize(("trusted", "warned"), [("*", True), ("127.0.0.1", False)])
+def test_a_server_that_trusts_everybody_is_warned_of_at_its_start(trusted: str, warned: bool) -> None:
+    arguments = ["--factory", "--forwarded-allow-ips", trusted]
+    with Uvicorn("tests.rate_limit.test_who:create_app", arguments=arguments) as server:
+        assert httpx2.get(server.url).status_code == 200
+    assert ("uvicorn trusts every peer" in server.output) is warned
