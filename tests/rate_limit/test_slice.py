@@ -34,8 +34,8 @@ def _app(backend: Backend, limit: str) -> FastAPI:
     return app
 
 
-async def test_fifty_a_minute_admits_exactly_fifty_of_a_thousand(backend: Backend, client_of: Open) -> None:
-    client = await client_of(_app(backend, "50/minute"))
+async def test_of_a_thousand_at_once_exactly_the_quota_is_admitted(backend: Backend, client_of: Open) -> None:
+    client = await client_of(_app(backend, "50/hour"))
     answers = await asyncio.gather(*(client.get(f"/items/{number}") for number in range(1000)))
     admitted = [each for each in answers if each.status_code == 200]
     assert len(admitted) == 50
