@@ -6,7 +6,7 @@ import pytest
 from fastapi import Depends, FastAPI, Security, WebSocket
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
-from fastapi_prodkit import Claims, JWTAuth
+from fastapi_prodkit import Claims, JWTAuth, ProblemMiddleware, RequestLoggingMiddleware
 
 SECRET = "a-secret-of-the-tests-0123456789abcdefghij"
 
@@ -145,3 +145,16 @@ def test_claims_cannot_be_changed(auth: JWTAuth) -> None:
         claims.subject = "eve"  # type: ignore[misc]  # that is the point
     with pytest.raises(TypeError):
         claims.raw["sub"] = "eve"  # type: ignore[index]  # that is the point
+
+
+def test_a_refused_websocket_gets_the_problem_document(client: TestClient) -> None:
+    app = client.app
+    assert isinstance(app, FastAPI)
+    app.add_middleware(ProblemMiddleware)
+    app.add_middleware(RequestLoggingMiddleware)
+    with pytest.raises(WebSocketDenialResponse) as refused, client.websocket_connect("/feed"):
+        pass
+    assert refused.value.status_code == 401
+    assert refused.value.headers["content-type"] == "application/problem+json"
+    assert refused.value.headers["www-authenticate"] == 'Bearer realm="api"'
+    assert refused.value.json()["detail"] == "A bearer token is needed."
