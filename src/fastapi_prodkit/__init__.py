@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from ._client import TrustedProxies as TrustedProxies
     from .auth import Claims as Claims
     from .auth import JWTAuth as JWTAuth
-    from .backends.memory import MemoryBackend as MemoryBackend
+    from .backends import MemoryBackend as MemoryBackend
+    from .backends import backend_from_url as backend_from_url
     from .backends.redis import RedisBackend as RedisBackend
     from .cache import Cache as Cache
     from .cache import CacheMiddleware as CacheMiddleware
@@ -45,7 +46,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "_client": ("TrustedProxies",),
     "auth": ("Claims", "JWTAuth"),
-    "backends": ("MemoryBackend",),
+    "backends": ("MemoryBackend", "backend_from_url"),
     "backends.redis": ("RedisBackend",),
     "cache": ("Cache", "CacheMiddleware"),
     "errors": (

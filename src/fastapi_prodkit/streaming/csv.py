@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
 from ..errors import ConfigurationError, ProblemError
@@ -16,13 +17,13 @@ __all__ = ["CSVResponse"]
 
 
 class CSVResponse(StreamResponse):
-    """Each item is a row, a sequence or a mapping: `return CSVResponse(orders(), filename="orders.csv")`.
+    """Each item is a row, a sequence, a mapping or a model: `CSVResponse(orders(), filename="orders.csv")`.
 
     CSV has no place for an error: after the first row the connection breaks off, so that a client never
     takes half a file for a whole one.
 
     :param items: rows.
-    :param header: the names of the columns; by default the keys of the first row, if that is a mapping.
+    :param header: the names of the columns; by default the keys of the first row, if that has any.
     :param filename: the name under which a browser saves it (RFC 6266).
     :param escape_formulas: put a `'` before cells that a spreadsheet would run: text that begins with
         `=`, `+`, `-`, `@`, a tab or a carriage return. For data that strangers typed and people open.
@@ -81,7 +82,9 @@ class _Rows:
     def write(self, line: str) -> None:
         self._lines.append(line)
 
-    def __call__(self, row: Sequence[Any] | Mapping[str, Any]) -> bytes:
+    def __call__(self, row: Sequence[Any] | Mapping[str, Any] | BaseModel) -> bytes:
+        if isinstance(row, BaseModel):
+            row = row.model_dump(mode="json")
         if isinstance(row, Mapping):
             if self._columns is None:
                 self._columns = list(row)

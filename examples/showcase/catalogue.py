@@ -1,0 +1,29 @@
+"""What the shop sells: cached and tagged, so that an order is seen at once."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+
+from fastapi_prodkit import Cache, JWTAuth, RateLimiter
+
+from .shop import Item, Shop
+
+
+def router(shop: Shop, cache: Cache, limiter: RateLimiter, auth: JWTAuth) -> APIRouter:
+    routes = APIRouter(tags=["catalogue"])
+
+    @routes.get("/items")
+    @cache(ttl=60, tags=["items"])
+    async def list_items() -> list[Item]:
+        return await shop.items()
+
+    @routes.get("/items/{item_id}")
+    @cache(ttl=60, tags=["item:{item_id}"])
+    async def read_item(item_id: int) -> Item:
+        return await shop.item(item_id)
+
+    @routes.get("/search", dependencies=[Depends(limiter("20/minute"))])
+    async def search(q: Annotated[str, Query(min_length=1, max_length=50)]) -> list[Item]:
+        return await shop.search(q)
+
+    return routes
