@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from .problems import Problem as Problem
     from .problems import ProblemMiddleware as ProblemMiddleware
     from .problems import Problems as Problems
+    from .problems import RemoteProblemError as RemoteProblemError
+    from .problems import document_problems as document_problems
     from .problems import problem as problem
+    from .problems import problem_pages as problem_pages
+    from .problems import raise_for_problem as raise_for_problem
+    from .problems import raises as raises
     from .rate_limit import RateLimiter as RateLimiter
     from .rate_limit import RateLimitMiddleware as RateLimitMiddleware
     from .request_logging import RequestLoggingMiddleware as RequestLoggingMiddleware
@@ -63,7 +68,17 @@ _HOMES = {
     "streaming": ("CSVResponse", "EventStreamResponse", "NDJSONResponse"),
     "tasks": ("Tasks", "TasksFullError"),
     "websocket": ("Hub",),
-    "problems": ("Problem", "ProblemMiddleware", "Problems", "problem"),
+    "problems": (
+        "Problem",
+        "ProblemMiddleware",
+        "Problems",
+        "problem",
+        "RemoteProblemError",
+        "document_problems",
+        "problem_pages",
+        "raise_for_problem",
+        "raises",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

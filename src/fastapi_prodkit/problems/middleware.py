@@ -16,6 +16,7 @@ from .answers import Answers
 from .desk import Desk, Hook
 from .language import Texts, Translations
 from .layers import Catcher, Guard
+from .openapi import document_problems
 from .progress import Response, Socket
 from .registry import Problems
 from .rendering import Page, html_page
@@ -127,6 +128,7 @@ class ProblemMiddleware:
             return
         self._desk.routes = RouteTable(app)
         self._furnish(app, self._catcher)
+        document_problems(app, problems=self.problems)
         self._guard.owner = app
         for node in layers(app.middleware_stack):
             if isinstance(node, Guard):
@@ -139,6 +141,8 @@ class ProblemMiddleware:
             catcher = Catcher(mounted, self._desk)
             sink(mounted.middleware_stack, catcher)
             self._furnish(mounted, catcher)
+            if hasattr(mounted, "openapi"):
+                document_problems(mounted, problems=self.problems)
 
     def _furnish(self, app: Any, catcher: Catcher) -> None:
         """Let our handler answer what FastAPI's defaults would, and what nobody else does."""

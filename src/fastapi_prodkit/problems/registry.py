@@ -42,7 +42,7 @@ class Problem:
     title: str = ""
     detail: Detail = None
     members: tuple[str, ...] = ()
-    headers: Headers = field(default_factory=dict)
+    headers: Headers = field(default_factory=dict, hash=False)
     close_code: int = 0
     description: str = ""
 
@@ -184,6 +184,16 @@ class Problems:
         if found is None:
             found = self._found[cls] = list(self._search(cls))
         return found[0] if found else None
+
+    def registered(self) -> Iterator[type[Exception]]:
+        """The classes that were registered."""
+        return iter(self._registered)
+
+    def kinds(self) -> Iterator[Problem]:
+        """What was registered, and what was declared by classes that were raised already."""
+        yield from self._registered.values()
+        for found in list(self._found.values()):
+            yield from found
 
     def uri(self, type: str) -> str:
         """The URI reference of a problem type: a bare word is put behind `base`."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 from .bus import BusContract
 from .clock import Clock
 from .counters import CountersContract
+from .problems import assert_documented, documented
 from .store import StoreContract
 
-__all__ = ["BusContract", "Clock", "CountersContract", "StoreContract"]
+__all__ = ["BusContract", "Clock", "CountersContract", "StoreContract", "assert_documented", "documented"]

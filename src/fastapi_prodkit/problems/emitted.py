@@ -1,0 +1,79 @@
+"""Which problems a route can emit: what its endpoint, its dependencies and the framework declare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from fastapi.security.base import SecurityBase
+
+from .._fastapi import Route, dependants
+from ..errors import ConfigurationError, ProblemError, phrase
+from .registry import Problem, Problems
+
+__all__ = ["emitted", "known_problems", "raises"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+Emission = int | type[Exception] | Problem
+
+_DECLARED = "__problems__"
+
+
+def raises(*problems: Emission) -> Callable[[F], F]:
+    """Declare what an endpoint or a dependency may answer instead of a result, for the OpenAPI document.
+
+        @app.post("/orders")
+        @raises(OutOfStock, 404)
+        async def order(...): ...
+
+    A dependency declares once what every route that uses it can emit. The function is returned unchanged.
+
+    :param problems: exception classes that are declared or registered, status codes, or `Problem`s.
+    :raises ConfigurationError: for anything else.
+    """
+    for each in problems:
+        if not isinstance(each, int | Problem) and Exception not in getattr(each, "__mro__", ()):
+            raise ConfigurationError(f"raises({each!r}): give exception classes, status codes or Problems")
+
+    def declare(function: F) -> F:
+        setattr(function, _DECLARED, (*getattr(function, _DECLARED, ()), *problems))
+        return function
+
+    return declare
+
+
+def emitted(route: Route, problems: Problems, *, app: Any) -> list[Problem]:
+    """The problems of a route, without those that every path shares (404 and 405 of the router)."""
+    calls = [route.endpoint]
+    if route.dependant is not None:
+        calls += [each.call for each in dependants(route.dependant) if each.call is not None]
+    found = [problem for call in dict.fromkeys(calls) for problem in _of_call(call, problems)]
+    if getattr(route.context, "body_field", None) is not None:
+        found.append(_plain(400))
+        if getattr(app, "max_body_size", None) is not None:
+            found.append(_plain(413))
+    return [*dict.fromkeys([*found, _plain(500)])]
+
+
+def known_problems(app: Any, routes: Iterable[Route], problems: Problems) -> list[Problem]:
+    """Every kind with a type of its own that the app registered, declared on a route or has met."""
+    kinds = [*problems.kinds(), *(each for route in routes for each in emitted(route, problems, app=app))]
+    return sorted({kind for kind in kinds if kind.type != "about:blank"}, key=lambda kind: kind.type)
+
+
+def _of_call(call: Any, problems: Problems) -> Iterator[Problem]:
+    if isinstance(call, SecurityBase) and getattr(call, "auto_error", False):
+        yield _plain(401)
+    for each in getattr(call, _DECLARED, ()):
+        if isinstance(each, Problem):
+            yield each
+        elif isinstance(each, int):
+            yield _plain(each)
+        elif isinstance(each, ProblemError):
+            yield Problem(status=each.status_code, type=each.type, title=each.title)
+        else:
+            yield problems.find(each) or _plain(500)
+
+
+def _plain(status: int) -> Problem:
+    return Problem(status=status, title=phrase(status))
