@@ -10,7 +10,7 @@ from hypothesis import settings
 from fastapi_prodkit import MemoryBackend, RedisBackend
 from fastapi_prodkit.typing import Backend
 
-from .servers import RedisServer, redis_binaries
+from .servers import RedisCluster, RedisSentinel, RedisServer, redis_binaries
 
 _IMPORTING = {"get_data", "_path_stat", "_fill_cache", "_calc_mode", "set_data", "_write_atomic"}
 
@@ -63,6 +63,34 @@ def fault_server() -> Iterator[RedisServer]:
     server = RedisServer().start()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[RedisCluster]:
+    cluster = RedisCluster()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def redis_cluster(_cluster: RedisCluster) -> RedisCluster:
+    """A shared, empty cluster of three primaries."""
+    _cluster.empty()
+    return _cluster
+
+
+@pytest.fixture(scope="session")
+def _sentinel() -> Iterator[RedisSentinel]:
+    sentinel = RedisSentinel()
+    yield sentinel
+    sentinel.close()
+
+
+@pytest.fixture
+def redis_sentinel(_sentinel: RedisSentinel) -> RedisSentinel:
+    """A shared, empty primary with its replica and sentinel. A test that swaps them takes its own."""
+    _sentinel.primary.command("FLUSHALL")
+    return _sentinel
 
 
 @pytest.fixture(params=["memory", "redis"])

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -67,13 +67,16 @@ class RedisServer:
 
     def start(self) -> Self:
         base = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._directory.name]
+        self._launch(*base, "--save", "", "--appendonly", "no", *self._arguments)
+        return self
+
+    def _launch(self, *arguments: str) -> None:
         self._process = subprocess.Popen(
-            [self._binary, *base, "--save", "", "--appendonly", "no", *self._arguments],
+            [self._binary, *arguments],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         wait_until_open(self.port, self._process)
-        return self
 
     def kill(self) -> None:
         """SIGKILL: connections are reset, the data is gone."""
@@ -107,6 +110,114 @@ class RedisServer:
     def _signal(self, number: int) -> None:
         assert self._process is not None, "the server is not running"
         self._process.send_signal(number)
+
+
+class _SentinelServer(RedisServer):
+    """The same binary as a sentinel; it rewrites its configuration file."""
+
+    def start(self) -> Self:
+        file = Path(self._directory.name) / "sentinel.conf"
+        if not file.exists():
+            lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self._directory.name}", *self._arguments]
+            file.write_text("\n".join(lines) + "\n")
+        self._launch(str(file), "--sentinel")
+        return self
+
+
+class RedisSentinel:
+    """A primary, its replica, and a sentinel that promotes the replica when the primary is gone."""
+
+    def __init__(self, *, service: str = "shop") -> None:
+        self.service = service
+        self.primary = RedisServer(arguments=["--repl-diskless-sync-delay", "0"]).start()
+        self.replica = RedisServer(
+            arguments=["--replicaof", "127.0.0.1", str(self.primary.port), "--repl-diskless-sync-delay", "0"]
+        ).start()
+        _wait(lambda: "master_link_status:up" in self.replica.command("INFO", "replication"))
+        self.sentinel = _SentinelServer(
+            arguments=[
+                f"sentinel monitor {service} 127.0.0.1 {self.primary.port} 1",
+                f"sentinel down-after-milliseconds {service} 300",
+                f"sentinel failover-timeout {service} 2000",
+            ]
+        ).start()
+        _wait(lambda: str(self.replica.port) in self.sentinel.command("SENTINEL", "REPLICAS", service))
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://127.0.0.1:{self.sentinel.port}/{self.service}/0"
+
+    def fail_over(self) -> None:
+        """Ask the sentinel to swap the two; both stay up."""
+        _wait(lambda: self.sentinel.command("SENTINEL", "FAILOVER", self.service).startswith("+OK"))
+
+    def close(self) -> None:
+        for server in (self.sentinel, self.replica, self.primary):
+            server.close()
+
+
+class RedisCluster:
+    """Three primaries that share the slots, and a replica of the first if `replica` is asked for."""
+
+    def __init__(self, *, replica: bool = False) -> None:
+        self.servers = [self._server().start() for _ in range(4 if replica else 3)]
+        self.primaries = self.servers[:3]
+        edges = [0, 5461, 10923, 16384]
+        for server, start, after in zip(self.primaries, edges, edges[1:], strict=False):
+            server.command("CLUSTER", "ADDSLOTSRANGE", str(start), str(after - 1))
+        for index, server in enumerate(self.servers):
+            server.command("CLUSTER", "SET-CONFIG-EPOCH", str(index + 1))
+        first, *others = self.servers
+        for other in others:
+            other.command("CLUSTER", "MEET", "127.0.0.1", str(first.port), str(_cluster_port(first)))
+        _wait(lambda: all(self._knows_all(server) for server in self.servers))
+        if replica:
+            self.servers[3].command("CLUSTER", "REPLICATE", self.identity(first))
+            _wait(lambda: "master_link_status:up" in self.servers[3].command("INFO", "replication"))
+            _wait(lambda: all("slave " in server.command("CLUSTER", "NODES") for server in self.servers))
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.primaries)
+        return f"redis+cluster://{hosts}"
+
+    def identity(self, server: RedisServer) -> str:
+        """The server's name among the others."""
+        return server.command("CLUSTER", "MYID").split("\r\n")[1]
+
+    def empty(self) -> None:
+        for server in self.primaries:
+            server.command("FLUSHALL")
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.close()
+
+    def _server(self) -> RedisServer:
+        server = RedisServer()
+        server._arguments = [
+            *["--cluster-enabled", "yes", "--cluster-port", str(free_port())],
+            *["--cluster-node-timeout", "500", "--cluster-replica-validity-factor", "0"],
+            *["--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"],
+        ]
+        return server
+
+    def _knows_all(self, server: RedisServer) -> bool:
+        state = server.command("CLUSTER", "INFO")
+        slots = server.command("CLUSTER", "SLOTS").count("127.0.0.1")
+        return "cluster_state:ok" in state and f"known_nodes:{len(self.servers)}" in state and slots == 3
+
+
+def _cluster_port(server: RedisServer) -> int:
+    return int(server._arguments[server._arguments.index("--cluster-port") + 1])
+
+
+def _wait(condition: Callable[[], bool], *, timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError("the servers do not find each other")
+        time.sleep(0.02)
 
 
 class Uvicorn:

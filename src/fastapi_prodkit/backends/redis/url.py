@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
-from redis.asyncio import ConnectionPool, Sentinel
+from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import MasterNotFoundError
-from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from ...errors import ConfigurationError, UnavailableError
 from .cluster import Address, ClusterLink
@@ -20,10 +21,13 @@ __all__ = ["Wire", "wire"]
 
 _OURS: dict[str, Any] = {
     "decode_responses": False,
-    "socket_timeout": None,  # the link has timeouts of its own, for whole exchanges
+    "socket_timeout": None,  # with one, redis-py uses wait_for, which loses cancellations before 3.12
     "socket_connect_timeout": None,
     "driver_info": None,  # its default reads package metadata from disk at every connect
 }
+
+
+_PATIENCE = 0.3  # seconds for one sentinel: several are asked in turn within one attempt to connect
 
 
 class Wire(Protocol):
@@ -106,24 +110,29 @@ def _sentinel(parts: _Parts, protocol: int) -> Dial:
     rest = [(name, value) for name, value in parts.query if name not in own]
     pool = _pool(_single(parts._replace(path=f"/{database}", query=rest)), protocol)
     settings = pool.connection_kwargs
-    options: dict[str, Any] = {
-        "protocol": 2,
-        "driver_info": None,
-        "socket_timeout": 0.3,  # several are asked in turn within one attempt to connect
-        "socket_connect_timeout": 0.3,
-        "retry": Retry(NoBackoff(), 0),
-        "ssl": parts.tls,
-        **{name: value for name, value in settings.items() if name.startswith("ssl_")},
-        **{own[name]: value for name, value in parts.query if name in own},
+    anonymous = {
+        name: value for name, value in settings.items() if name not in ("username", "password", "db")
     }
+    options = {**anonymous, **{own[name]: value for name, value in parts.query if name in own}}
+
+    async def ask(host: str, port: int) -> Any:
+        connection = pool.connection_class(**{**options, "host": host, "port": port})
+        try:
+            await connection.connect()
+            await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service, check_health=False)
+            return await connection.read_response(timeout=math.inf)
+        finally:
+            await connection.disconnect(nowait=True)
 
     async def dial() -> AbstractConnection:
-        async with Sentinel(parts.hosts, sentinel_kwargs=options) as sentinel:
-            try:
-                host, port = await sentinel.discover_master(service)
-            except MasterNotFoundError:
-                raise UnavailableError(f"no Sentinel knows a primary of {service!r} that is up") from None
-        return pool.connection_class(**{**settings, "host": host, "port": port})
+        for sentinel in parts.hosts:
+            with suppress(RedisError, OSError):
+                async with asyncio.timeout(_PATIENCE):
+                    found = await ask(*sentinel)
+                if found is not None:
+                    address = {"host": found[0].decode(), "port": int(found[1])}
+                    return pool.connection_class(**{**settings, **address})
+        raise UnavailableError(f"no Sentinel knows a primary of {service!r}")
 
     return dial
 
