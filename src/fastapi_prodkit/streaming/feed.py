@@ -30,6 +30,7 @@ class Feed:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._is_late = False
+        self._is_slow = False
         self._closed = False
         self.is_over = False
 
@@ -95,6 +96,8 @@ class Feed:
             for item in iterator:
                 chunk = encode(item)
                 self._chunks.append(chunk)
+                if self._is_slow:
+                    loop.call_soon_threadsafe(self._wake.set)
                 size += len(chunk)
                 if self._closed or size >= _CHUNK or time.monotonic() > turn:
                     return False
@@ -102,7 +105,8 @@ class Feed:
 
         try:
             while not self._closed:
-                slow = loop.call_later(_SLICE, self._wake.set)  # the next item may be long in coming
+                self._is_slow = False
+                slow = loop.call_later(_SLICE, self._be_slow)
                 try:
                     finished = await _whole(run_in_threadpool(batch))
                 finally:
@@ -114,6 +118,11 @@ class Feed:
             close = getattr(iterator, "close", None)
             if close is not None:
                 await _whole(run_in_threadpool(close))
+
+    def _be_slow(self) -> None:
+        """A thread has not come back: what it has made goes out, and from now on each item at once."""
+        self._is_slow = True
+        self._wake.set()
 
     def _be_late(self) -> None:
         self._is_late = True
