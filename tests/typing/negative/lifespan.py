@@ -21,6 +21,10 @@ async def pool() -> AsyncIterator[Pool]:
 async def send_mail(address: str, *, copies: int) -> None: ...
 
 
+def ping() -> bool:
+    return True
+
+
 async def use() -> None:
     session: Session = pool.current()  # error: assignment
     other: Provided[Session] = pool  # error: assignment
@@ -31,4 +35,4 @@ async def use() -> None:
 
 
 Resources("redis://localhost")  # error: arg-type
-Health({"database": lambda: True})  # error: dict-item
+Health({"database": ping})  # error: dict-item
