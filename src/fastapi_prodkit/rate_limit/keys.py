@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from starlette.requests import HTTPConnection
 
 from .._client import TrustedProxies, network
+from ..errors import ConfigurationError
 
 __all__ = ["Key", "by_address", "by_header"]
 
@@ -19,7 +20,10 @@ def by_address(trusted_proxies: TrustedProxies | Iterable[str] | int = (), *, ip
 
     :param trusted_proxies: see `TrustedProxies`.
     :param ipv6_prefix: bits of an IPv6 address that tell clients apart.
+    :raises ConfigurationError: for what cannot be read.
     """
+    if not 1 <= ipv6_prefix <= 128:
+        raise ConfigurationError(f"ipv6_prefix={ipv6_prefix!r} is no length of a network: give 1 to 128")
     proxies = TrustedProxies.of(trusted_proxies)
 
     def address(connection: HTTPConnection) -> str | None:

@@ -1,0 +1,136 @@
+"""Exactly the quota, whatever the crowd."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx2
+from fastapi import Depends, FastAPI
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastapi_prodkit import MemoryBackend, RateLimiter, RateLimitMiddleware, RedisBackend
+from fastapi_prodkit.testing import Clock
+from fastapi_prodkit.typing import Charge, Limit
+from tests.servers import RedisServer, Uvicorn
+
+
+def create_app() -> FastAPI:
+    """Served by several workers below."""
+    backend = RedisBackend(os.environ["REDIS_URL"], timeout=5)
+    limiter = RateLimiter(backend.counters)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with backend:
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+    app.add_middleware(RateLimitMiddleware)
+
+    @app.get("/", dependencies=[Depends(limiter("50/hour"))])
+    async def read() -> int:
+        return os.getpid()
+
+    return app
+
+
+async def test_four_processes_on_one_server_admit_the_quota_over_two_connections_each(
+    redis_server: RedisServer,
+) -> None:
+    before = _clients(redis_server)
+    arguments = ["--factory", "--workers", "4", "--no-access-log"]
+    environment = {"REDIS_URL": redis_server.url}
+    target = "tests.rate_limit.test_exact:create_app"
+    with Uvicorn(target, arguments=arguments, environment=environment) as server:
+        async with httpx2.AsyncClient(
+            base_url=server.url, limits=httpx2.Limits(max_connections=100), timeout=30
+        ) as client:
+            answers = await asyncio.gather(*(client.get("/") for _ in range(1000)))
+        assert _clients(redis_server) - before <= 8
+    statuses = Counter(each.status_code for each in answers)
+    assert statuses == {200: 50, 429: 950}
+    admitted = [each for each in answers if each.status_code == 200]
+    assert sorted(int(each.headers["ratelimit"].split("r=")[1].split(";")[0]) for each in admitted) == list(
+        range(50)
+    )
+    assert len({each.json() for each in admitted}) > 1
+
+
+def _clients(server: RedisServer) -> int:
+    return server.command("CLIENT", "LIST").count("id=")
+
+
+async def test_a_thousand_requests_of_three_limits_take_at_most_ten_round_trips(
+    redis_server: RedisServer,
+) -> None:
+    limits = (Limit("a", 50, 3600, 50), Limit("b", 500, 7200, 500), Limit("c", 5000, 86400, 5000))
+    async with RedisBackend(redis_server.url, timeout=5) as backend:
+        await backend.counters.weigh(Charge("warm", limits))
+        writer = backend.counters._wire._writer  # type: ignore[attr-defined] # of the link
+        writes = 0
+        write = writer.writelines
+
+        def counted(packets: list[bytes]) -> None:
+            nonlocal writes
+            writes += 1
+            write(packets)
+
+        writer.writelines = counted
+        verdicts = await asyncio.gather(*(backend.counters.weigh(Charge("me", limits)) for _ in range(1000)))
+    assert writes <= 10
+    assert sum(all(each.admitted for each in verdict) for verdict in verdicts) == 50
+    [left] = [each[1].remaining for each in verdicts if not each[0].admitted][:1]
+    assert left == 450
+
+
+_STEPS = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(1, 4), st.sampled_from(["charge", "peek", "restart"])),
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12), _STEPS)
+def test_the_cell_rate_algorithm_admits_what_the_exact_model_admits(
+    quota: int, burst: int, steps: list[tuple[int, int, str]]
+) -> None:
+    """Against a bucket in whole numbers: time in 1/16 of an interval, so that nothing is rounded."""
+    asyncio.run(_compare(quota, burst, steps))
+
+
+async def _compare(quota: int, burst: int, steps: list[tuple[int, int, str]]) -> None:
+    clock = Clock(0.0)
+    counters = MemoryBackend(clock=clock).counters
+    limit = Limit("x", quota, float(quota * 16), burst)
+    owed = 0  # sixteenths of a unit
+    log: list[tuple[int, int]] = []
+    now = 0
+    for wait, cost, step in steps:
+        now += wait
+        clock.now = float(now)
+        owed = max(0, owed - wait)
+        if step == "restart":
+            counters = MemoryBackend(clock=clock).counters
+            owed = 0
+            log = []
+            continue
+        fits = owed + cost * 16 <= burst * 16
+        [verdict] = await counters.weigh(Charge("me", (limit,), cost, dry=step == "peek"))
+        assert verdict.admitted is fits
+        if fits and step == "charge":
+            owed += cost * 16
+            log.append((now, cost))
+        assert verdict.remaining == (burst * 16 - owed) // 16
+        assert abs(verdict.reset - owed) < 1e-6
+        if not fits and cost <= burst:
+            assert abs(verdict.retry - (owed + cost * 16 - burst * 16)) < 1e-6
+    for index, (start, _) in enumerate(log):
+        total = 0
+        for at, cost in log[index:]:
+            total += cost
+            assert total <= burst + (at - start) / 16  # the bound that the docs state: burst + N * d / W

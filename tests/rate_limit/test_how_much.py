@@ -1,0 +1,319 @@
+"""Plans, costs, reservations, outcomes, bans, shadow, reload, and what tests of users need."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import datetime
+
+import httpx2
+import pytest
+from fastapi import Depends, FastAPI, HTTPException
+from starlette.requests import HTTPConnection, Request
+
+from fastapi_prodkit import ConfigurationError, MemoryBackend, ProblemError, RateLimiter, RateLimitMiddleware
+from fastapi_prodkit.rate_limit import Ban, Calendar, RateLimit, by_header
+from fastapi_prodkit.testing import Clock
+
+from .conftest import Open
+
+
+async def _endpoint() -> str:
+    return "ok"
+
+
+def _app(rule: RateLimit) -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    app.get("/", dependencies=[Depends(rule)])(_endpoint)
+
+    @app.get("/login/{password}", dependencies=[Depends(rule)])
+    async def login(password: str) -> str:
+        if password != "right":
+            raise HTTPException(401)
+        return "welcome"
+
+    return app
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def limiter(clock: Clock) -> RateLimiter:
+    return RateLimiter(MemoryBackend(clock=clock, wall_clock=clock).counters, clock=clock)
+
+
+async def _admitted(client: httpx2.AsyncClient, count: int, path: str = "/", **headers: str) -> int:
+    answers = [await client.get(path, headers=headers) for _ in range(count)]
+    return sum(answer.status_code != 429 for answer in answers)
+
+
+async def test_a_plan_is_asked_once_a_second_and_a_change_is_felt_within_one(
+    limiter: RateLimiter, clock: Clock, client_of: Open
+) -> None:
+    plans = {"ada": "2/hour", "bob": "5/hour"}
+    asked: list[str] = []
+
+    async def plan(key: str) -> str:
+        asked.append(key)
+        await asyncio.sleep(0)
+        return plans[key]
+
+    client = await client_of(_app(limiter(plan, key=by_header("user"))))
+    assert await _admitted(client, 9, user="ada") == 2
+    assert await _admitted(client, 9, user="bob") == 5
+    assert asked == ["ada", "bob"]
+    plans["ada"] = "4/hour"
+    clock.advance(1)
+    assert await _admitted(client, 9, user="ada") == 2
+
+
+async def test_many_at_once_ask_for_a_plan_once(limiter: RateLimiter, client_of: Open) -> None:
+    asked = 0
+
+    def plan(key: str) -> str:
+        nonlocal asked
+        asked += 1
+        return "5/hour"
+
+    client = await client_of(_app(limiter(plan)))
+    statuses = await asyncio.gather(*(client.get("/") for _ in range(20)))
+    assert sum(each.status_code == 200 for each in statuses) == 5
+    assert asked == 1
+
+
+async def test_a_plan_that_fails_keeps_the_last_one_and_lets_nobody_through_before_the_first(
+    limiter: RateLimiter, clock: Clock, client_of: Open
+) -> None:
+    fails = True
+
+    async def plan(key: str) -> str:
+        if fails:
+            raise OSError
+        return "3/hour"
+
+    client = await client_of(_app(limiter(plan)))
+    assert (await client.get("/")).status_code == 500
+    fails = False
+    assert await _admitted(client, 2) == 2
+    fails = True
+    clock.advance(1)
+    assert await _admitted(client, 2) == 1
+
+
+async def test_a_cost_may_be_computed(limiter: RateLimiter, client_of: Open) -> None:
+    async def cost(connection: HTTPConnection) -> int:
+        return int(connection.headers["size"])
+
+    client = await client_of(_app(limiter("10/hour", cost=cost)))
+    statuses = [
+        (await client.get("/", headers={"size": size})).status_code for size in ("7", "4", "3", "0", "1")
+    ]
+    assert statuses == [200, 429, 200, 200, 429]
+
+
+def _request() -> Request:
+    return Request({"type": "http", "client": ("1.2.3.4", 1), "headers": [], "path": "/"})
+
+
+async def test_a_reservation_charges_what_it_came_to(limiter: RateLimiter) -> None:
+    tokens = limiter("1000/hour", name="tokens")
+
+    async def left() -> float:
+        return (await tokens.peek("1.2.3.4")).remaining
+
+    async with tokens.reserve(_request(), 500) as reservation:
+        assert await left() == 500
+        reservation.settle(312)
+    assert await left() == 688
+    async with tokens.reserve(_request(), 100):
+        pass
+    assert await left() == 588
+    with pytest.raises(RuntimeError):
+        async with tokens.reserve(_request(), 500):
+            raise RuntimeError
+    assert await left() == 588
+    async with tokens.reserve(_request(), 588) as reservation:
+        reservation.settle(1588)
+    with pytest.raises(ProblemError) as refused:
+        async with tokens.reserve(_request(), 1):
+            pass
+    assert refused.value.headers == {"Retry-After": "3604"}
+
+
+async def test_only_the_outcomes_named_are_counted(limiter: RateLimiter, client_of: Open) -> None:
+    client = await client_of(_app(limiter("3/hour", name="login", statuses={401, 403})))
+    assert await _admitted(client, 20, "/login/right") == 20
+    wrong = [await client.get("/login/wrong") for _ in range(5)]
+    assert [each.status_code for each in wrong] == [401, 401, 401, 429, 429]
+    assert [each.headers["ratelimit"].split(";")[1] for each in wrong[:3]] == ["r=2", "r=1", "r=0"]
+    assert (await client.get("/login/right")).status_code == 429
+
+
+async def test_bans_grow_and_end(limiter: RateLimiter, clock: Clock, client_of: Open) -> None:
+    ban = Ban(after=2, within=600, first=100, factor=3, longest=500)
+    client = await client_of(_app(limiter("1/second", ban=ban)))
+    lengths = []
+    for _ in range(4):
+        while True:
+            answer = await client.get("/")
+            if answer.status_code == 429 and int(answer.headers["retry-after"]) > 1:
+                break
+        lengths.append(int(answer.headers["retry-after"]))
+        assert answer.headers["ratelimit-policy"] == '"per-second";q=1;w=1'
+        assert await _admitted(client, 5) == 0
+        clock.advance(lengths[-1] - 1)
+        assert await _admitted(client, 1) == 0
+        clock.advance(1)
+        assert await _admitted(client, 1) == 1
+    assert lengths == [100, 300, 500, 500]
+
+
+async def test_a_reset_lifts_a_ban(limiter: RateLimiter, client_of: Open) -> None:
+    client = await client_of(_app(limiter("1/minute", ban=Ban(after=1, first=1000))))
+    assert await _admitted(client, 5) == 1
+    await limiter.reset("127.0.0.1")
+    assert await _admitted(client, 1) == 1
+
+
+async def test_a_limit_in_shadow_refuses_nobody_and_measures(
+    clock: Clock, client_of: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = []
+    limiter = RateLimiter(
+        MemoryBackend(clock=clock).counters, on_refusal=lambda rule, connection: told.append(rule)
+    )
+    rule = limiter("2/hour", shadow=True)
+    client = await client_of(_app(rule))
+    with caplog.at_level(logging.INFO, "fastapi_prodkit.rate_limit"):
+        answers = [await client.get("/") for _ in range(5)]
+    assert [each.status_code for each in answers] == [200] * 5
+    assert "ratelimit" not in answers[4].headers
+    assert rule.refused == 3
+    assert told == [rule] * 3
+    assert caplog.text.count("would have refused") == 3
+
+
+async def test_a_shadow_does_not_spoil_the_decision_beside_it(limiter: RateLimiter, client_of: Open) -> None:
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    limits = [Depends(limiter("1/hour", shadow=True)), Depends(limiter("3/hour"))]
+    app.get("/", dependencies=limits)(_endpoint)
+    assert await _admitted(await client_of(app), 5) == 3
+
+
+async def test_a_reload_neither_forgives_nor_locks_out(limiter: RateLimiter, client_of: Open) -> None:
+    rule = limiter("10/hour")
+    client = await client_of(_app(rule))
+    assert await _admitted(client, 12) == 10
+    rule.change("15/hour")
+    assert await _admitted(client, 9) == 5
+    rule.change("5/hour")
+    assert await _admitted(client, 2) == 0
+    with pytest.raises(ConfigurationError):
+        rule.change("nonsense")
+    rule.change("20/hour")
+    assert await _admitted(client, 9) == 5
+
+
+@pytest.mark.parametrize(
+    ("limit", "zone", "now", "reset"),
+    [
+        ("3/day", Calendar("Europe/Berlin"), "2026-03-28T23:30:00+00:00", "2026-03-29T22:00:00+00:00"),
+        ("3/week", Calendar("UTC"), "2026-11-22T10:00:00+00:00", "2026-11-23T00:00:00+00:00"),
+        ("3/month", Calendar("America/New_York"), "2026-12-15T00:00:00+00:00", "2027-01-01T05:00:00+00:00"),
+        ("3/month", Calendar("UTC"), "2028-02-29T12:00:00+00:00", "2028-03-01T00:00:00+00:00"),
+    ],
+)
+async def test_a_calendar_quota_starts_anew_where_people_say_so(
+    limiter: RateLimiter, clock: Clock, client_of: Open, limit: str, zone: Calendar, now: str, reset: str
+) -> None:
+    clock.now = datetime.fromisoformat(now).timestamp()
+    client = await client_of(_app(limiter(limit, algorithm=zone)))
+    assert await _admitted(client, 3) == 3
+    refused = await client.get("/")
+    assert clock.now + int(refused.headers["retry-after"]) == datetime.fromisoformat(reset).timestamp()
+    clock.now = datetime.fromisoformat(reset).timestamp()
+    assert await _admitted(client, 4) == 3
+
+
+async def test_a_limit_may_be_overridden_disabled_reset_and_looked_at(
+    limiter: RateLimiter, client_of: Open
+) -> None:
+    rule = limiter("2/hour")
+    app = _app(rule)
+    client = await client_of(app)
+    assert await _admitted(client, 3) == 2
+    assert not (await limiter.peek("127.0.0.1")).admitted
+    with limiter.disabled():
+        assert await _admitted(client, 3) == 3
+    assert await _admitted(client, 1) == 0
+    app.dependency_overrides[rule] = lambda: None
+    assert await _admitted(client, 3) == 3
+    app.dependency_overrides.clear()
+    await limiter.reset("127.0.0.1")
+    assert (await rule.peek("127.0.0.1")).remaining == 2
+    assert await _admitted(client, 3) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"limit": "often"},
+        {"limit": ""},
+        {"limit": "0/minute"},
+        {"limit": "1/minute;2/minute"},
+        {"limit": "5/minute", "cost": 6},
+        {"limit": "5/minute", "cost": -1},
+        {"limit": "5/minute", "burst": 0},
+        {"limit": "5/minute", "burst": 5, "algorithm": "moving"},
+        {"limit": "5/minute", "algorithm": "magic"},
+        {"limit": "5/minute", "algorithm": Calendar()},
+        {"limit": "5/minute", "name": 'a"b'},
+        {"limit": "5/minute", "name": ""},
+        {"limit": "5/minute", "statuses": {1}},
+    ],
+)
+def test_a_limit_that_cannot_hold_is_refused_when_it_is_made(
+    limiter: RateLimiter, arguments: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigurationError):
+        limiter(**arguments)  # type: ignore[arg-type] # wrong ones are the point
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"without_key": "allow"},
+        {"on_outage": "allow"},
+        {"ipv6_prefix": 0},
+        {"trusted_proxies": ["0.0.0.0/0"]},
+        {"secret": b"x" * 65},
+        {"max_keys": 0},
+    ],
+)
+def test_a_limiter_that_cannot_work_is_refused_when_it_is_made(arguments: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError):
+        RateLimiter(MemoryBackend().counters, **arguments)  # type: ignore[arg-type] # as above
+
+
+@pytest.mark.parametrize("arguments", [{"after": 0}, {"factor": 0.5}, {"first": 10, "longest": 5}])
+def test_a_ban_that_cannot_be_meant_is_refused(arguments: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError):
+        Ban(**arguments)  # type: ignore[arg-type] # as above
+
+
+def test_a_calendar_of_no_zone_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="Mars"):
+        Calendar("Mars/Olympus")
+
+
+async def test_a_nameless_limit_cannot_be_used_without_a_route(limiter: RateLimiter) -> None:
+    rule = limiter("1/minute")
+    with pytest.raises(ConfigurationError, match="name="):
+        await rule.hit(_request())
+    with pytest.raises(ConfigurationError, match="name="):
+        rule.reserve(_request(), 1)
