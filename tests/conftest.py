@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Iterator
 
+import fastapi  # noqa: F401 -- it reads files when it is imported, which no test may do in a loop
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
