@@ -21,6 +21,8 @@ __all__ = ["Engine", "Found", "Outcome"]
 
 logger = logging.getLogger("fastapi_prodkit.cache")
 
+_RETRY = 0.25
+_MAX_OWED = 10_000
 _FIRST_POLL = 0.005
 _LAST_POLL = 0.05
 
@@ -69,10 +71,13 @@ class Engine:
         self.epoch = 0
         self.is_installed = False
         self._flights: dict[Any, Ticket] = {}
+        self._owed: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def find(self, key: str, stamp_keys: tuple[str, ...]) -> Found:
         """One round trip. An entry whose stamps are not those of now is none."""
+        if self._owed and not self._owed.isdisjoint(stamp_keys):
+            return Found(key, stamp_keys, None, None)
         try:
             raw, *stamps = await self.store.get(key, *stamp_keys)
         except UnavailableError:
@@ -184,13 +189,34 @@ class Engine:
         await asyncio.gather(*mine, return_exceptions=True)
 
     async def renew(self, stamp_keys: Sequence[str]) -> bool:
-        """Invalidate all that carries one of these stamps; `False` while the store is away."""
+        """Invalidate all that carries one of these stamps.
+
+        While the store is away that is owed: this process computes what is concerned, and pays as soon as
+        the store is back. Then the answer is `False`.
+        """
         self.epoch += 1
         try:
             await self.stamps.renew(stamp_keys)
         except UnavailableError:
+            if not self._owed:
+                logger.warning("an invalidation is owed until the store is back")
+                self.spawn(self._pay())
+            if len(self._owed) < _MAX_OWED:
+                self._owed.update(stamp_keys)
+            else:
+                logger.error("too many invalidations are owed: one was dropped")
             return False
         return True
+
+    async def _pay(self) -> None:
+        while self._owed:
+            await asyncio.sleep(_RETRY)
+            owed = list(self._owed)
+            try:
+                await self.stamps.renew(owed)
+            except UnavailableError:
+                continue
+            self._owed.difference_update(owed)
 
     async def _compute_or_wait(self, found: Found, policy: Policy) -> Outcome | None:
         ticket = self.reserve(found)

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from fastapi import FastAPI
+
+from fastapi_prodkit import Cache, CacheMiddleware, ConfigurationError, MemoryBackend, RedisBackend
+from fastapi_prodkit.typing import Backend
+
+from .conftest import Connect
+
+
+class Truth:
+    """What is cached: a version that only grows, and takes a moment to read."""
+
+    def __init__(self) -> None:
+        self.version = 0
+
+    async def read(self) -> int:
+        before = self.version
+        await asyncio.sleep(random.random() * 0.002)
+        return before
+
+
+async def _race(writer: Cache, readers: list[Cache], name: str) -> tuple[int, int]:
+    """Invalidate a hundred times while others read; count hits computed from before, and reads."""
+    truth = Truth()
+    stale = reads = 0
+    finished = 0  # the last version whose invalidation has returned
+
+    async def read(cache: Cache) -> None:
+        nonlocal stale, reads
+        least = finished
+        value = await cache.get_or_set(name, truth.read, ttl=60, tags=[name])
+        stale += value < least
+        reads += 1
+
+    async def read_on(cache: Cache) -> None:
+        while finished < 100:
+            await read(cache)
+            await asyncio.sleep(0)  # a hit in memory never suspends
+
+    tasks = [asyncio.create_task(read_on(cache)) for cache in readers]
+    for _ in range(100):
+        truth.version += 1
+        assert await writer.invalidate(tag=name)
+        finished = truth.version
+        await read(random.choice(readers))
+    await asyncio.gather(*tasks)
+    return stale, reads
+
+
+async def _races(writer: Cache, readers: list[Cache]) -> None:
+    results = await asyncio.gather(*(_race(writer, readers, f"truth {number}") for number in range(10)))
+    assert sum(stale for stale, _ in results) == 0
+    assert sum(reads for _, reads in results) > 1000
+
+
+async def test_no_stale_answer_in_a_thousand_invalidations(backend: Backend) -> None:
+    cache = Cache(backend.store)
+    await _races(cache, [cache])
+
+
+async def test_no_stale_answer_after_an_invalidation_from_another_process(redis_url: str) -> None:
+    async with RedisBackend(redis_url, timeout=5) as here, RedisBackend(redis_url, timeout=5) as there:
+        await _races(Cache(there.store), [Cache(here.store), Cache(there.store)])
+
+
+async def test_an_invalidation_during_a_miss_holds_for_what_is_stored_then(
+    cache: Cache, connect: Connect
+) -> None:
+    app = FastAPI()
+    app.add_middleware(CacheMiddleware)
+    value = "old"
+    computing, go_on = asyncio.Event(), asyncio.Event()
+
+    @app.get("/{name}")
+    @cache(ttl=60)
+    async def read(name: str) -> str:
+        seen = value
+        computing.set()
+        await go_on.wait()
+        return seen
+
+    async with connect(app) as client:
+        first = asyncio.create_task(client.get("/a"))
+        await computing.wait()
+        value = "new"
+        await cache.invalidate(read, "a")
+        joining = asyncio.create_task(client.get("/a"))
+        await asyncio.sleep(0.02)
+        go_on.set()
+        assert (await first).json() == "old"
+        assert (await joining).json() == "new", "who came after the invalidation does not join the old miss"
+        assert (await client.get("/a")).json() == "new"
+
+
+async def test_arguments_are_taken_as_the_route_takes_them(cache: Cache, connect: Connect) -> None:
+    app = FastAPI()
+    app.add_middleware(CacheMiddleware)
+    calls = []
+
+    @app.get("/search")
+    @cache(ttl=60)
+    async def search(q: str, page: int = 1) -> int:
+        calls.append((q, page))
+        return len(calls)
+
+    async with connect(app) as client:
+        for _ in range(2):
+            await client.get("/search?q=a&page=1")
+            await client.get("/search?q=a&page=2")
+        await cache.invalidate(search, q="a", page="1")  # type: ignore[call-overload]  # as from a form
+        await client.get("/search?q=a&page=1")
+        await client.get("/search?q=a&page=2")
+    assert calls == [("a", 1), ("a", 2), ("a", 1)]
+
+
+async def test_a_route_that_this_process_does_not_serve_is_forgotten_whole(
+    backend: Backend, connect: Connect
+) -> None:
+    def build(cache: Cache) -> tuple[FastAPI, object]:
+        app = FastAPI()
+        app.add_middleware(CacheMiddleware)
+
+        @app.get("/items/{item_id}")
+        @cache(ttl=60)
+        async def get_item(item_id: int, q: str = "") -> int:
+            calls.append(item_id)
+            return item_id
+
+        return app, get_item
+
+    calls: list[int] = []
+    app, _ = build(Cache(backend.store))
+    elsewhere = Cache(backend.store)
+    _, get_item = build(elsewhere)
+    async with connect(app) as client:
+        await client.get("/items/1")
+        await elsewhere.invalidate(get_item, item_id=1)  # type: ignore[call-overload]  # an object, for brevity
+        await client.get("/items/1")
+    assert calls == [1, 1]
+
+
+async def test_what_cannot_be_invalidated_says_why() -> None:
+    cache = Cache(MemoryBackend().store)
+
+    async def bare(a: int) -> int:
+        return a
+
+    with pytest.raises(ConfigurationError, match="is not decorated by this cache"):
+        await cache.invalidate(bare, 1)
+    with pytest.raises(ConfigurationError, match="is not decorated by this cache"):
+        await cache.invalidate(Cache()(ttl=1)(bare), 1)
