@@ -23,16 +23,12 @@ __all__ = [
 
 def phrase(status: int) -> str:
     """The reason phrase of a status code by RFC 9110; a general one where no RFC defines it."""
-    if status in _RFC_9110:
-        return _RFC_9110[status]
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Client Error" if 400 <= status < 500 else "Server Error" if status >= 500 else "Unknown"
+    return _PHRASES.get(status) or ("Client Error" if status < 500 else "Server Error")
 
 
-# Pythons before 3.13 still have the phrases of RFC 2616.
-_RFC_9110 = {
+_PHRASES = {
+    **{status.value: status.phrase for status in HTTPStatus},
+    # Pythons before 3.13 still have the phrases of RFC 2616.
     413: "Content Too Large",
     414: "URI Too Long",
     416: "Range Not Satisfiable",

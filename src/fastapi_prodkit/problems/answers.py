@@ -87,10 +87,13 @@ class Answers:
         if isinstance(exc, ProblemError):
             document = exc.document()
             document["type"] = self._problems.uri(exc.type)
-            _translate(document, exc.type, exc.title, texts)
+            if texts is not None:
+                _translate(document, exc.type, exc.title, texts)
         else:
-            document = self._document("about:blank", phrase(status), status, texts)
-            _add_detail(document, exc.detail, status)
+            title = phrase(status)
+            document = self._document("about:blank", title, status, texts)
+            if exc.detail != title:
+                _add_detail(document, exc.detail, status)
         return Answer(status, document, exc.headers or {}, close_code_of(status))
 
     def _of_validation(
@@ -116,8 +119,10 @@ class Answers:
         return Answer(500, document, foreseen=False, reported=True)
 
     def _document(self, kind: str, title: str, status: int, texts: Texts | None) -> dict[str, Any]:
-        document = {"type": self._problems.uri(kind), "title": title, "status": status}
-        _translate(document, kind, title, texts)
+        uri = kind if kind == "about:blank" else self._problems.uri(kind)
+        document = {"type": uri, "title": title, "status": status}
+        if texts is not None:
+            _translate(document, kind, title, texts)
         return document
 
 
@@ -130,16 +135,15 @@ def leaves(exc: BaseException) -> Iterator[BaseException]:
         yield exc
 
 
-def _translate(document: dict[str, Any], kind: str, title: str, texts: Texts | None) -> None:
+def _translate(document: dict[str, Any], kind: str, title: str, texts: Texts) -> None:
     """A catalogue names a title by the type, or by the English title of an `about:blank`."""
-    if texts is not None:
-        document["title"] = texts.get(kind) or texts.get(title) or title
+    document["title"] = texts.get(kind) or texts.get(title) or title
 
 
 def _add_detail(document: dict[str, Any], detail: Any, status: int) -> None:
     """An `HTTPException` may carry any JSON as its detail; RFC 9457 wants a text there."""
     if isinstance(detail, str):
-        if detail != phrase(status) and detail != responses.get(status):
+        if detail != responses.get(status):  # what Starlette says where nothing was said
             document["detail"] = detail
     elif isinstance(detail, Mapping):
         document.update({str(key): value for key, value in detail.items() if key not in _RESERVED})

@@ -19,7 +19,7 @@ from .._fastapi import RouteTable, report_to_telemetry
 from .._traceback import traceback_text
 from .answers import Answer, Answers
 from .language import Texts, Translations
-from .rendering import Page, render, wants_html
+from .rendering import HTML, JSON, Page, ProblemResponse, encode, wants_html
 
 __all__ = ["Desk", "Hook"]
 
@@ -45,6 +45,8 @@ class Desk:
         self._page = page
         self._hooks = on_error
         self._exception_text = exception_text
+        varies = [name for name, used in [("Accept", page), ("Accept-Language", translations)] if used]
+        self._vary = [(b"vary", ", ".join(varies).encode())] if varies else []
         self.routes: RouteTable | None = None
 
     async def handle(self, connection: HTTPConnection, exc: Exception) -> Response:
@@ -80,21 +82,17 @@ class Desk:
         return response
 
     def render(self, answer: Answer, scope: Scope) -> Response:
-        page = self._page
-        if page is not None and not wants_html(_header(scope, b"accept")):
-            page = None
-        response = render(answer, page=page)
-        varies = []
-        if self._page is not None:
-            varies.append("Accept")
+        """The document, as JSON or as a page, in the language that was negotiated."""
+        more = self._vary
         if self._translations:
             tag, texts = self._language(scope)
-            varies.append("Accept-Language")
             if texts is not None:
-                response.headers.setdefault("Content-Language", tag)
-        if varies:
-            response.headers.add_vary_header(", ".join(varies))
-        return response
+                more = [*more, (b"content-language", tag.encode("latin-1"))]
+        if self._page is not None and wants_html(_header(scope, b"accept")):
+            body, media_type = self._page(answer.document).encode("utf-8", "replace"), HTML
+        else:
+            body, media_type = encode(answer.document), JSON
+        return ProblemResponse(answer.status, body, media_type, answer.headers, more)
 
     def report(
         self, exc: BaseException, scope: Scope, *, where: str, app: Any = None, unforeseen: bool = True

@@ -28,7 +28,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            response = Response(send, failures_of(scope))
+            response = self.response(scope, send)
             try:
                 await self.app(scope, receive, response)
             except Exception as exc:
@@ -41,6 +41,9 @@ class Guard:
                 await self.refuse(exc, scope, socket)
         else:
             await self.app(scope, receive, send)
+
+    def response(self, scope: Scope, send: Send) -> Response:
+        return Response(send, failures_of(scope))
 
     async def answer(self, exc: Exception, scope: Scope, receive: Receive, response: Response) -> None:
         """Answer an exception of a request, as far as its response has not been sent.
@@ -105,6 +108,9 @@ class Catcher(Guard):
     """The guard that stands inside the user's middlewares."""
 
     place = Place.ERRORS_INSIDE
+
+    def response(self, scope: Scope, send: Send) -> Response:
+        return Response(send)
 
     def refusal(self, exc: WebSocketException, scope: Scope) -> Exception:
         """A router that knows no endpoint just closes."""

@@ -9,7 +9,7 @@ from starlette.exceptions import WebSocketException
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .._asgi import Place, failures_of, layers, lifespan_checked, lift, place_of, sink
+from .._asgi import FAILURES, Failures, Place, failures_of, layers, lifespan_checked, lift, place_of, sink
 from .._fastapi import RouteTable, app_of, check_routes, default_handlers, mounted_apps
 from ..errors import ConfigurationError, ProblemError
 from .answers import Answers
@@ -17,7 +17,7 @@ from .desk import Desk, Hook
 from .language import Texts, Translations
 from .layers import Catcher, Guard
 from .openapi import document_problems
-from .progress import Response, Socket
+from .progress import Response
 from .registry import Problems
 from .rendering import Page, html_page
 
@@ -79,37 +79,41 @@ class ProblemMiddleware:
             self.placed()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self._installed or self._idle:
+            await self._serve_other(scope, receive, send)
+            return
+        response = None
+        if self.app is not self._catcher:  # else no middleware stands between that could raise
+            response = send = Response(send, failures_of(scope))
+        try:
+            await self.app(scope, receive, send)
+        except Exception as exc:
+            if not failures_of(scope).aborted:
+                if response is None:
+                    raise
+                await self._guard.answer(exc, scope, receive, response)
+        if FAILURES in scope:
+            _show_tests(scope, failures_of(scope))
+
+    async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._installed:
             self._install(scope["app"])
-        kind = scope["type"]
-        if kind == "lifespan":
+            await self(scope, receive, send)
+        elif scope["type"] == "lifespan":
             await lifespan_checked(self.app, scope, receive, send, check_routes)
-            return
-        if self._idle or kind not in ("http", "websocket"):
-            await self.app(scope, receive, send)
-            return
-        failures = failures_of(scope)
-        if kind == "http":
-            await self._serve(scope, receive, Response(send, failures))
-            test = "http.response.debug" in (scope.get("extensions") or ())
+        elif scope["type"] == "websocket" and not self._idle:
+            await self._serve_socket(scope, receive, send)
         else:
-            await self._serve_socket(scope, self._guard.socket(scope, receive, send))
-            test = "asgi" not in scope
-        if failures.unforeseen is not None and test:
-            raise failures.unforeseen  # only Starlette's test client looks like this: let tests see it
+            await self.app(scope, receive, send)
 
-    async def _serve(self, scope: Scope, receive: Receive, response: Response) -> None:
-        try:
-            await self.app(scope, receive, response)
-        except Exception as exc:
-            if not response.failures.aborted:
-                await self._guard.answer(exc, scope, receive, response)
-
-    async def _serve_socket(self, scope: Scope, socket: Socket) -> None:
+    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        failures_of(scope)
+        socket = self._guard.socket(scope, receive, send)
         try:
             await self.app(scope, socket.receive, socket.send)
         except Exception as exc:
             await self._guard.refuse(exc, scope, socket)
+        _show_tests(scope, failures_of(scope))
 
     def placed(self) -> None:
         """Guard each of the user's middlewares that stands inside another."""
@@ -155,3 +159,13 @@ class ProblemMiddleware:
         for cls in (ProblemError, WebSocketException):
             if cls not in app.exception_handlers:
                 exceptions.add_exception_handler(cls, self._desk.handle)
+
+
+def _show_tests(scope: Scope, failures: Failures) -> None:
+    """Raise what nobody foresaw where only a test can see it: servers got their answer."""
+    if scope["type"] == "http":
+        test = "http.response.debug" in (scope.get("extensions") or ())
+    else:
+        test = "asgi" not in scope
+    if test and failures.unforeseen is not None:
+        raise failures.unforeseen

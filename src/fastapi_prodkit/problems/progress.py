@@ -15,11 +15,14 @@ Deny = Callable[["Socket", WebSocketException], Awaitable[None]]
 
 
 class Response:
-    """The `send` of an HTTP request; it remembers what went through."""
+    """The `send` of an HTTP request; it remembers what went through.
+
+    :param failures: those of the request, for a `send` outside of the user's middlewares.
+    """
 
     __slots__ = ("complete", "failures", "headers", "last", "send")
 
-    def __init__(self, send: Send, failures: Failures) -> None:
+    def __init__(self, send: Send, failures: Failures | None = None) -> None:
         self.send = send
         self.failures = failures
         self.headers: tuple[tuple[bytes, bytes], ...] | None = None
@@ -37,18 +40,23 @@ class Response:
                 return value
         return b""
 
-    async def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> Awaitable[None]:
+        """What the server's `send` returns is returned, not awaited: that saves a coroutine a message."""
         kind = message["type"]
         if kind == "http.response.body":
-            if self.failures.aborted:
-                return  # a middleware that ends the body in good order would make half of it look whole
+            if self.failures is not None and self.failures.aborted:
+                return _nothing()  # a middleware that ends the body in good order would make half look whole
             self.last = message.get("body") or self.last
             self.complete = not message.get("more_body", False)
         elif kind == "http.response.start":
             self.headers = tuple(message.get("headers") or ())  # a copy: those outside change the message
         elif kind == "http.response.pathsend":
             self.complete = True
-        await self.send(message)
+        return self.send(message)
+
+
+async def _nothing() -> None:
+    return None
 
 
 class Socket:

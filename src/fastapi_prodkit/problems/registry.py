@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from ..errors import ConfigurationError, phrase
 
@@ -18,6 +17,7 @@ Headers = Mapping[str, str] | Callable[[Any], Mapping[str, str]]
 
 _DECLARED = "__problem__"
 _RESERVED = frozenset({"type", "title", "status", "detail", "instance"})
+_MOST_CLASSES = 1000  # an app has dozens; one that makes classes as it goes shall not fill the memory
 _SLUG = re.compile(r"[A-Za-z0-9._~-]+")
 
 
@@ -145,7 +145,7 @@ class Problems:
             )
         self.base = base
         self._registered: dict[type[Exception], Problem] = {}
-        self._found: WeakKeyDictionary[type[BaseException], list[Problem]] = WeakKeyDictionary()
+        self._found: dict[type[BaseException], Problem | None] = {}
 
     def register(
         self,
@@ -180,10 +180,13 @@ class Problems:
 
     def find(self, cls: type[BaseException]) -> Problem | None:
         """What the class, or the nearest of its ancestors, is registered or declared to mean."""
-        found = self._found.get(cls)
-        if found is None:
-            found = self._found[cls] = list(self._search(cls))
-        return found[0] if found else None
+        try:
+            return self._found[cls]
+        except KeyError:
+            if len(self._found) >= _MOST_CLASSES:
+                self._found.clear()
+            found = self._found[cls] = self._search(cls)
+            return found
 
     def registered(self) -> Iterator[type[Exception]]:
         """The classes that were registered."""
@@ -192,19 +195,18 @@ class Problems:
     def kinds(self) -> Iterator[Problem]:
         """What was registered, and what was declared by classes that were raised already."""
         yield from self._registered.values()
-        for found in list(self._found.values()):
-            yield from found
+        yield from filter(None, list(self._found.values()))
 
     def uri(self, type: str) -> str:
         """The URI reference of a problem type: a bare word is put behind `base`."""
-        return self.base + type if _SLUG.fullmatch(type) else type
+        return type if ":" in type or "/" in type or not _SLUG.fullmatch(type) else self.base + type
 
-    def _search(self, cls: type[BaseException]) -> Iterator[Problem]:
+    def _search(self, cls: type[BaseException]) -> Problem | None:
         for each in cls.__mro__:
             found = self._registered.get(each) or each.__dict__.get(_DECLARED)
             if isinstance(found, Problem):
-                yield found
-                return
+                return found
+        return None
 
 
 class _Attributes:

@@ -7,41 +7,54 @@ from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
-from fastapi.utils import is_body_allowed_for_status_code
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from .answers import Answer
-
-__all__ = ["MEDIA_TYPE", "Page", "encode", "html_page", "render", "wants_html"]
+__all__ = ["HTML", "JSON", "MEDIA_TYPE", "Page", "ProblemResponse", "encode", "html_page", "wants_html"]
 
 MEDIA_TYPE = "application/problem+json"
+JSON = MEDIA_TYPE.encode()
+HTML = b"text/html; charset=utf-8"
 
 Page = Callable[[Mapping[str, Any]], str]
+RawHeaders = list[tuple[bytes, bytes]]
 
+_BODILESS = frozenset({204, 205, 304})
 _OURS = frozenset({"content-type", "content-length"})
 
 
-def render(answer: Answer, *, page: Page | None) -> Response:
-    """The response for an answer.
+class ProblemResponse(Response):
+    """A body that is encoded already, with its header fields: half the cost of a `JSONResponse`.
 
-    :param page: draws the document for a browser; `None` for JSON.
+    :param headers: what the exception asks for; the media type and the length are ours to say.
+    :param more: fields that follow from the negotiation, such as `Vary`.
     """
-    headers = {name: value for name, value in answer.headers.items() if name.lower() not in _OURS}
-    if not is_body_allowed_for_status_code(answer.status):
-        return Response(status_code=answer.status, headers=headers)
-    if page is not None:
-        body = page(answer.document).encode("utf-8", "replace")
-        return Response(body, answer.status, headers, "text/html; charset=utf-8")
-    return Response(encode(answer.document), answer.status, headers, MEDIA_TYPE)
+
+    def __init__(
+        self, status: int, body: bytes, media_type: bytes, headers: Mapping[str, str], more: RawHeaders
+    ) -> None:
+        self.status_code = status
+        self.background = None
+        raw: RawHeaders = []
+        for name, value in headers.items():
+            if (lower := name.lower()) not in _OURS:
+                raw.append((lower.encode("latin-1"), value.encode("latin-1")))
+        if status >= 200 and status not in _BODILESS:
+            self.body = body
+            raw.append((b"content-length", b"%d" % len(body)))
+            raw.append((b"content-type", media_type))
+            raw += more
+        else:
+            self.body = b""
+        self.raw_headers = raw
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
     """The document as JSON. It never fails: a value that JSON cannot hold becomes `null`."""
     try:
-        return to_json(document, fallback=lambda value: None)
+        return to_json(document, fallback=_nothing)
     except ValueError:
-        return json.dumps(document, skipkeys=True, default=lambda value: None).encode()
+        return json.dumps(document, skipkeys=True, default=_nothing).encode()
 
 
 def wants_html(accept: str) -> bool:
@@ -66,3 +79,7 @@ def html_page(document: Mapping[str, Any]) -> str:
         '<meta name="viewport" content="width=device-width"></head>'
         f"<body>{''.join(parts)}</body></html>"
     )
+
+
+def _nothing(value: object) -> None:
+    return None
