@@ -8,6 +8,8 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from fastapi_prodkit import Claims, JWTAuth, ProblemMiddleware, RequestLoggingMiddleware
 
+from .verifying import verified
+
 SECRET = "a-secret-of-the-tests-0123456789abcdefghij"
 
 
@@ -140,7 +142,7 @@ def test_claims_can_be_answered_as_they_are(auth: JWTAuth) -> None:
 
 
 def test_claims_cannot_be_changed(auth: JWTAuth) -> None:
-    claims = auth.verify(auth.issue("ada", ttl=60))
+    claims = verified(auth, auth.issue("ada", ttl=60))
     with pytest.raises(AttributeError):
         claims.subject = "eve"  # type: ignore[misc]  # that is the point
     with pytest.raises(TypeError):

@@ -7,8 +7,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from fastapi_prodkit import ConfigurationError, JWTAuth
-from fastapi_prodkit.auth import cookie
-from fastapi_prodkit.auth.claims import InvalidTokenError
+from fastapi_prodkit.auth import InvalidTokenError, cookie
+
+from .verifying import verified
 
 SECRET = "a-secret-of-the-tests-0123456789abcdefghij"
 
@@ -37,10 +38,10 @@ def test_a_private_key_issues_and_its_public_key_verifies(algorithm: str) -> Non
     private, public = KEYS[algorithm]
     issuer, verifier = (JWTAuth(key, algorithms=[algorithm]) for key in (private, public))
     token = issuer.issue("ada", ttl=60)
-    assert issuer.verify(token).subject == verifier.verify(token).subject == "ada"
+    assert verified(issuer, token).subject == verified(verifier, token).subject == "ada"
     head, _, signature = token.rpartition(".")
     with pytest.raises(InvalidTokenError):
-        verifier.verify(f"{head}.{signature[:-6]}AAAAAA")
+        verified(verifier, f"{head}.{signature[:-6]}AAAAAA")
     with pytest.raises(ConfigurationError, match="public key cannot sign"):
         verifier.issue("ada", ttl=60)
 

@@ -28,6 +28,7 @@ def create_app() -> FastAPI:
         print("closed in order", flush=True)
 
     app = FastAPI(lifespan=lifespan)
+    poured = 0
 
     @app.websocket("/rooms/{room}")
     async def talk(websocket: WebSocket, room: str, claims: Annotated[Claims, Depends(auth)]) -> None:
@@ -42,8 +43,14 @@ def create_app() -> FastAPI:
 
     @app.websocket("/pour")
     async def pour(websocket: WebSocket) -> None:
+        nonlocal poured
         async with hub.join(websocket, "a") as member:
             while True:
                 await member.send("x" * 100_000)
+                poured += 1
+
+    @app.get("/poured")
+    async def count() -> int:
+        return poured
 
     return app

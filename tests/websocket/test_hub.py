@@ -261,7 +261,7 @@ async def test_an_endpoint_that_only_sends_learns_that_the_client_left(memory: M
     hub = Hub(memory.bus, close_timeout=0.05)
     async with hub, serving(hub, app_of(hub, push)) as server:
         client = await server.connect("/")
-        for number in range(100):  # nobody reads these
+        for number in range(300):  # nobody reads these
             await client.send(number)
         await client.connection.close()
         async with asyncio.timeout(5):
@@ -288,6 +288,67 @@ async def test_sending_to_a_socket_that_ended_ends_the_endpoint_quietly(
         async with asyncio.timeout(5):
             await ended.wait()
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_what_a_client_said_before_it_left_is_handled(memory: MemoryBackend) -> None:
+    handled: list[int] = []
+    done = asyncio.Event()
+
+    async def slow(member: Socket) -> None:
+        await member.wait_ended()
+        async for message in member:
+            handled.append(message)
+        done.set()
+
+    hub = Hub(memory.bus)
+    async with hub, serving(hub, app_of(hub, slow)) as server:
+        client = await server.connect("/")
+        for number in range(5):
+            await client.send(number)
+        await client.connection.close()
+        async with asyncio.timeout(5):
+            await done.wait()
+    assert handled == [0, 1, 2, 3, 4]
+
+
+async def test_a_busy_endpoint_makes_its_client_wait_and_loses_nothing(memory: MemoryBackend) -> None:
+    go_on = asyncio.Event()
+
+    async def busy(member: Socket) -> None:
+        async for message in member:
+            await go_on.wait()
+            await member.send(message)
+
+    hub = Hub(memory.bus, close_timeout=0.02)
+    async with hub, serving(hub, app_of(hub, busy)) as server:
+        client = await server.connect("/")
+        for number in range(40):
+            await client.send(number)
+        asyncio.get_running_loop().call_later(0.2, go_on.set)  # ten times what a deaf endpoint gets
+        assert [await client.json() for _ in range(40)] == list(range(40))
+
+
+async def test_a_cancellation_from_outside_is_passed_on(memory: MemoryBackend) -> None:
+    hub = Hub(memory.bus)
+    app = FastAPI()
+    passed_on = asyncio.Event()
+
+    @app.websocket("/")
+    async def endpoint(websocket: WebSocket) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            async with hub.join(websocket, "a"):
+                task.cancel()
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            passed_on.set()
+            task.uncancel()
+
+    async with hub, serving(hub, app) as server:
+        client = await server.connect("/")
+        assert (await client.closed())[0] == 1012
+        assert passed_on.is_set()
 
 
 async def test_a_hub_that_was_not_entered_says_so(memory: MemoryBackend) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import httpx2
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -67,16 +68,25 @@ async def test_a_stranger_is_refused_over_http_and_an_expired_token_over_the_soc
     assert token not in two[0].output
 
 
+def until_stalled(server: Uvicorn) -> None:
+    """Wait until every buffer on the way is full."""
+    before, now = -1, 0
+    while now == 0 or now != before:
+        before = now
+        time.sleep(0.3)
+        now = int(httpx2.get(f"{server.url}/poured").text)
+
+
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_sigterm_ends_it_promptly_whatever_clients_and_endpoints_do(loop: str) -> None:
     with Uvicorn(TARGET, arguments=["--factory", "--loop", loop]) as server:
         async with (
             connect(url(server, "/rooms/a"), **bearer("ada")) as idle,
             connect(url(server, "/deaf")) as deaf,
-            connect(url(server, "/pour"), max_queue=None) as stalled,
+            connect(url(server, "/pour"), max_queue=None, compression=None) as stalled,
         ):
             stalled.transport.pause_reading()
-            await asyncio.sleep(0.3)  # until every buffer on the way is full
+            await asyncio.to_thread(until_stalled, server)
             began = time.monotonic()
             code = await asyncio.to_thread(server.stop)
             took = time.monotonic() - began

@@ -67,6 +67,26 @@ async def test_dropping_the_oldest_keeps_the_socket_and_the_newest() -> None:
     assert len(numbers) < 300
 
 
+async def test_the_goodbye_waits_for_what_was_sent_before() -> None:
+    hub = Hub(MemoryBackend().bus, max_pending=1000)
+    app = FastAPI()
+
+    @app.websocket("/rooms/a")
+    async def endpoint(websocket: WebSocket) -> None:
+        async with hub.join(websocket) as member:
+            for number in range(200):
+                await member.send([number, BIG])
+
+    async with hub, serving(hub, app) as server:
+        client = await stalled(server)
+        async with asyncio.timeout(5):
+            while hub.sockets:  # the endpoint is done, its socket on the way out
+                await asyncio.sleep(0.01)
+        client.connection.transport.resume_reading()
+        assert [(await client.json())[0] for _ in range(200)] == list(range(200))
+        assert (await client.closed())[0] == 1000
+
+
 async def test_an_endpoint_that_sends_too_fast_waits_for_its_client() -> None:
     hub = Hub(MemoryBackend().bus, max_pending=3)
     app = FastAPI()

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from .claims import Claims
+from .claims import Claims, InvalidTokenError
 from .jwt_auth import JWTAuth
 from .sources import TokenSource, bearer_header, cookie, query, subprotocol
 
-__all__ = ["Claims", "JWTAuth", "TokenSource", "bearer_header", "cookie", "query", "subprotocol"]
+__all__ = [
+    "Claims",
+    "InvalidTokenError",
+    "JWTAuth",
+    "TokenSource",
+    "bearer_header",
+    "cookie",
+    "query",
+    "subprotocol",
+]

@@ -92,7 +92,7 @@ class JWTAuth(SecurityBase):
 
     async def __call__(self, connection: HTTPConnection, scopes: SecurityScopes) -> Claims:
         """The dependency. `Security(auth, scopes=["orders:write"])` is understood too."""
-        claims = self.authenticate(connection)
+        claims = await self.authenticate(connection)
         self._check_scopes(claims, scopes.scopes)
         return claims
 
@@ -110,7 +110,7 @@ class JWTAuth(SecurityBase):
 
         return with_scopes
 
-    def authenticate(self, connection: HTTPConnection) -> Claims:
+    async def authenticate(self, connection: HTTPConnection) -> Claims:
         """The claims of the token that comes with `connection`.
 
         :raises ProblemError: 401 if there is none or it is not valid; what a source raises.
@@ -119,7 +119,7 @@ class JWTAuth(SecurityBase):
         if token is None:
             raise self._refusal(401, "A bearer token is needed.")
         try:
-            return self.verify(token)
+            return self._check(token)
         except InvalidTokenError as error:
             logger.info("refused a token: %s", error)
             raise self._refusal(401, error.public, error="invalid_token") from None
@@ -131,11 +131,14 @@ class JWTAuth(SecurityBase):
     def _token(self, connection: HTTPConnection) -> str | None:
         return next((found for source in self._sources if (found := source(connection)) is not None), None)
 
-    def verify(self, token: str) -> Claims:
+    async def verify(self, token: str) -> Claims:
         """The claims of `token`.
 
         :raises InvalidTokenError: if it is not valid; the message says why and never quotes it.
         """
+        return self._check(token)
+
+    def _check(self, token: str) -> Claims:
         payload = decode(token, self._keys, max_size=self._max_size, types=self._types)
         return read_claims(
             payload,
@@ -167,7 +170,7 @@ class JWTAuth(SecurityBase):
             payload.setdefault("aud", sorted(self._audiences))
         token = encode(payload, self._keys, type=self._type)
         try:
-            self.verify(token)
+            self._check(token)
         except InvalidTokenError as error:
             raise ConfigurationError(f"this token would be refused: {error}") from None
         return token

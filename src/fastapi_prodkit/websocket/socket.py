@@ -226,10 +226,7 @@ class Socket:
             async with asyncio.timeout(self._limits.close_timeout):
                 await self._outbox.drain()
                 await self.websocket.close(code, codes.fitting(reason))
-        except TimeoutError:
-            if self._transport is not None:
-                self._transport.abort()
-        except Exception as error:
+        except Exception as error:  # a client that does not read, or is gone
             logger.debug("no close frame was sent: %s", type(error).__name__)
 
     async def _call_on_gap(self, on_gap: Callable[[Socket], Awaitable[None]]) -> None:
