@@ -23,6 +23,12 @@ from .lines import Lines
 OUTCOMES = {"ok", "client_error", "server_error", "client_disconnect", "cancelled", "incomplete"}
 
 
+@pytest.fixture(autouse=True)
+def noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server double sees a departure at once, so the first millisecond is no exception here."""
+    monkeypatch.setattr("fastapi_prodkit.request_logging.exchange._UNNOTICED", 0.0)
+
+
 @dataclass
 class Server:
     """Answers `receive` and takes `send`; the client leaves before the app's step number `leaves`."""

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import ConfigurationError
 from .arguments import names
-from .exchange import HTTPExchange
+from .exchange import HTTPExchange, Policy
+from .identity import Ids
 
 __all__ = ["Bodies", "CapturingExchange"]
 
@@ -117,20 +118,22 @@ class Capture:
 class CapturingExchange(HTTPExchange):
     """An exchange that keeps copies of its bodies."""
 
-    __slots__ = ("_bodies", "_request", "_response", "_response_headers")
-
-    def __init__(self, *arguments: Any, bodies: Bodies, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(
+        self, ids: Ids, scope: Scope, receive: Receive, send: Send, policy: Policy, bodies: Bodies
+    ) -> None:
+        super().__init__(ids, scope, receive, send, policy)
         self._bodies = bodies
         self._request = Capture(bodies.limit if bodies.request else 0)
         self._response = Capture(bodies.limit if bodies.response else 0)
         self._response_headers: Sequence[tuple[bytes, bytes]] = ()
 
-    def body_fields(self) -> dict[str, Any]:
+    def add_fields(self, record: dict[str, Any]) -> None:
         request = self._bodies.readable(self._request, self.scope["headers"])
         response = self._bodies.readable(self._response, self._response_headers)
-        fields = {"http.request.body.content": request, "http.response.body.content": response}
-        return {name: body for name, body in fields.items() if body is not None}
+        if request is not None:
+            record["http.request.body.content"] = request
+        if response is not None:
+            record["http.response.body.content"] = response
 
     async def receive(self) -> Message:
         message = await super().receive()

@@ -13,29 +13,40 @@ from collections.abc import MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["RequestContext", "RequestContextFilter", "bind", "current", "outbound_headers", "request_id"]
-__all__ += ["add_request_context"]
+__all__ = [
+    "IDS",
+    "RequestContext",
+    "RequestContextFilter",
+    "add_request_context",
+    "bind",
+    "current",
+    "outbound_headers",
+    "request_id",
+]
+
+IDS = ("request_id", "trace_id", "span_id")
 
 
 class RequestContext:
     """The ids of a request, and what was bound to it."""
 
-    __slots__ = ("bound", "held", "landed", "request_id", "span_id", "timings", "trace_flags", "trace_id")
+    # Most requests need none of these: a default of the class costs a request nothing.
+    trace_flags = "00"
+    parent_id: str | None = None
+    bound: dict[str, Any] | None = None
+    timings: dict[str, float] | None = None
+    held: deque[tuple[logging.Handler, logging.LogRecord]] | None = None
+    landed = False
 
-    def __init__(self, request_id: str, trace_id: str, span_id: str, trace_flags: str = "00") -> None:
+    def __init__(self, request_id: str, trace_id: str, span_id: str) -> None:
         self.request_id = request_id
         self.trace_id = trace_id
         self.span_id = span_id
-        self.trace_flags = trace_flags
-        self.bound: dict[str, Any] = {}
-        self.timings: dict[str, float] = {}
-        self.held: deque[tuple[logging.Handler, logging.LogRecord]] | None = None
-        self.landed = False
 
     def fields(self) -> dict[str, Any]:
         """The ids and the bound fields, as plain data."""
-        ids = {"request_id": self.request_id, "trace_id": self.trace_id, "span_id": self.span_id}
-        return {**self.bound, **ids}
+        ids = {name: getattr(self, name) for name in IDS}
+        return {**self.bound, **ids} if self.bound else ids
 
 
 current: ContextVar[RequestContext | None] = ContextVar("fastapi_prodkit.request_context", default=None)
@@ -56,7 +67,7 @@ def bind(**fields: Any) -> None:
     if context is not None:
         if "user" in fields:
             fields["user.id"] = fields.pop("user")
-        context.bound.update(fields)
+        context.bound = {**context.bound, **fields} if context.bound else fields
 
 
 def outbound_headers() -> dict[str, str]:
@@ -91,7 +102,7 @@ class RequestContextFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         context = current.get()
-        for name in ("request_id", "trace_id", "span_id"):
+        for name in IDS:
             if getattr(record, name, None) is None:
                 setattr(record, name, "-" if context is None else getattr(context, name))
         return True

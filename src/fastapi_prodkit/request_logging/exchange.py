@@ -8,6 +8,7 @@ is not counted.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from time import perf_counter
 from types import CoroutineType
 from typing import Any, Literal
@@ -19,57 +20,48 @@ from .context import RequestContext
 from .identity import Ids
 from .timing import server_timing
 
-__all__ = ["Exchange", "HTTPExchange", "Outcome"]
-
-_LAST_WORDS = ("http.response.trailers", "http.response.pathsend")
+__all__ = ["Exchange", "HTTPExchange", "Outcome", "Policy"]
 
 Outcome = Literal["ok", "client_error", "server_error", "client_disconnect", "cancelled", "incomplete"]
 
+_LAST_WORDS = ("http.response.trailers", "http.response.pathsend")
+
+# Seconds within which a server has hardly looked at its sockets again: asking it would tell nothing.
+_UNNOTICED = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What all exchanges of a middleware have in common.
+
+    :param over: is given each exchange once, when it is over.
+    """
+
+    over: Callable[[Any], None]
+    id_header: bytes
+    server_timing: bool
+
 
 class Exchange(RequestContext):
-    """What an HTTP exchange and a WebSocket have in common; calls `over` exactly once, when it is over."""
+    """What an HTTP exchange and a WebSocket have in common."""
 
-    __slots__ = (
-        "_over",
-        "_receive",
-        "_send",
-        "bytes_in",
-        "bytes_out",
-        "disconnected",
-        "done",
-        "error",
-        "first_byte",
-        "last_byte",
-        "parent_id",
-        "record",
-        "scope",
-        "start",
-        "status",
-    )
+    status: int | None = None
+    error: BaseException | None = None
+    first_byte: float | None = None
+    last_byte = 0.0
+    bytes_in = 0
+    bytes_out = 0
+    disconnected = False
+    done = False
+    record: dict[str, Any] | None = None
 
-    def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        ids: Ids,
-        parent_id: str | None,
-        over: Callable[[Any], None],
-    ) -> None:
-        super().__init__(*ids)
+    def __init__(self, ids: Ids, scope: Scope, receive: Receive, send: Send, policy: Policy) -> None:
+        self.request_id, self.trace_id, self.span_id = ids
         self.scope = scope
         self._receive = receive
         self._send = send
-        self.parent_id = parent_id
-        self._over = over
+        self._policy = policy
         self.start = perf_counter()
-        self.first_byte: float | None = None
-        self.last_byte: float | None = None
-        self.bytes_in = self.bytes_out = 0
-        self.status: int | None = None
-        self.error: BaseException | None = None
-        self.disconnected = self.done = False
-        self.record: dict[str, Any] = {}
 
     @property
     def outcome(self) -> Outcome:
@@ -91,59 +83,28 @@ class Exchange(RequestContext):
         if not self.done:
             self.done = True
             self.last_byte = perf_counter()
-            self._over(self)
+            self._policy.over(self)
 
-    def body_fields(self) -> dict[str, Any]:
-        """What is written of the bodies: nothing, unless it was asked for."""
-        return {}
-
-    async def _forward(self, message: Message) -> None:
-        try:
-            await self._send(message)
-        except OSError:  # the ASGI specification's word for a client that left, since its version 2.4
-            self.disconnected = True
-            raise
+    def add_fields(self, record: dict[str, Any]) -> None:
+        """What this kind of exchange knows beyond the fields that all have."""
 
     def is_departure(self, error: BaseException) -> bool:
         """Whether `error` only says that the client left."""
         return self.disconnected and isinstance(error, ClientDisconnect | OSError)
 
+    def _id_field(self) -> tuple[bytes, bytes]:
+        return self._policy.id_header, self.request_id.encode("latin-1")
+
 
 class HTTPExchange(Exchange):
     """One HTTP request and its response."""
 
-    __slots__ = (
-        "_head",
-        "_id_header",
-        "_last",
-        "_pending",
-        "_receiving",
-        "_server_timing",
-        "_trailers",
-        "_unread",
-        "complete",
-    )
-
-    def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        ids: Ids,
-        parent_id: str | None,
-        over: Callable[[Any], None],
-        *,
-        id_header: bytes,
-        unread: bool,
-        server_timing: bool,
-    ) -> None:
-        super().__init__(scope, receive, send, ids, parent_id, over)
-        self._id_header = id_header
-        self._unread = unread
-        self._server_timing = server_timing
-        self._head = scope["method"] == "HEAD"
-        self._pending: list[Message | Awaitable[Message]] = []
-        self._receiving = self._trailers = self._last = self.complete = False
+    unread = False  # a body waits to be read
+    complete = False
+    _receiving = False
+    _trailers = False
+    _last = False
+    _pending: list[Message | Awaitable[Message]] | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -156,49 +117,51 @@ class HTTPExchange(Exchange):
             return "client_disconnect"
         if not self.complete or self.status is None:
             return "incomplete"
-        if self.status >= 500:
-            return "server_error"
-        return "client_error" if self.status >= 400 else "ok"
+        if self.status < 400:
+            return "ok"
+        return "client_error" if self.status < 500 else "server_error"
 
     async def receive(self) -> Message:
         self._receiving = True
         try:
-            if self._pending:
-                pending = self._pending.pop(0)
-                message = pending if isinstance(pending, dict) else await pending  # type: ignore[misc]
-            else:
-                message = await self._receive()
+            message = await (self._handed_over() if self._pending else self._receive())
         finally:
             self._receiving = False
         if message["type"] == "http.request":
-            self._took(message)
+            self.bytes_in += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                self.unread = False
         elif not self._last:  # a server may say that it closed before `send` returns
             self.disconnected = True
         return message
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
-        if kind == "http.response.body":
-            last = not message.get("more_body", False)
-            if last:
-                self._look_for_departure()
-                self._last = not self._trailers
-            await self._forward(message)
-            if not self._head and not self.disconnected:
-                self.bytes_out += len(message.get("body", b""))
-            if self._last:
-                self._completed()
-        elif kind == "http.response.start":
+        if kind == "http.response.start":
             self.status = message["status"]
             self._trailers = message.get("trailers", False)
-            await self._forward(self._with_id(message))
+            message = {**message, "headers": self._headers(message.get("headers", ()))}
+        elif kind == "http.response.body":
+            if not (message.get("more_body", False) or self._trailers):
+                self._look_for_departure()
+                self._last = True
+        elif kind in _LAST_WORDS:
+            self._last = not message.get("more_trailers", False)
+        try:
+            await self._send(message)
+        except OSError:  # the ASGI specification's word for a client that left, since its version 2.4
+            self.disconnected = True
+            raise
+        if kind == "http.response.start":
             self.first_byte = perf_counter()
-        elif kind in _LAST_WORDS and not message.get("more_trailers", False):
-            self._last = True
-            await self._forward(message)
-            self._completed()
-        else:
-            await self._forward(message)
+            return
+        if not self.disconnected:
+            self.bytes_out += len(message.get("body", b""))
+        if self._last and not self.done:
+            self.complete = not self.disconnected
+            if self.scope["method"] == "HEAD":
+                self.bytes_out = 0
+            self._over()
 
     def failed(self, error: BaseException) -> None:
         self.error = error
@@ -206,27 +169,29 @@ class HTTPExchange(Exchange):
             self.status = 500  # what Starlette answers outside of us
 
     def end(self) -> None:
-        if not self.done and not self.complete:
-            self._look_for_departure()
-        super().end()
-
-    def _completed(self) -> None:
         if not self.done:
-            self.complete = not self.disconnected
-            super().end()
+            self._look_for_departure()
+            self._over()
 
-    def _took(self, message: Message) -> None:
-        self.bytes_in += len(message.get("body", b""))
-        if not message.get("more_body", False):
-            self._unread = False
+    def _over(self) -> None:
+        self.done = True
+        self.last_byte = perf_counter()
+        self._policy.over(self)
 
-    def _with_id(self, message: Message) -> Message:
-        name = self._id_header
-        headers = [field for field in message.get("headers", ()) if field[0] != name]
-        headers.append((name, self.request_id.encode("ascii")))
-        if self._server_timing:
-            headers.append((b"server-timing", server_timing(perf_counter() - self.start, self.timings)))
-        return {**message, "headers": headers}
+    def _headers(self, given: Any) -> list[tuple[bytes, bytes]]:
+        """A new list: the given one may belong to a response that is used again."""
+        name = self._policy.id_header
+        headers = [field for field in given if field[0] != name]
+        headers.append(self._id_field())
+        if self._policy.server_timing:
+            headers.append((b"server-timing", server_timing(perf_counter() - self.start, self.timings or {})))
+        return headers
+
+    async def _handed_over(self) -> Message:
+        assert self._pending
+        pending: Any = self._pending.pop(0)
+        message: Message = pending if isinstance(pending, dict) else await pending
+        return message
 
     def _look_for_departure(self) -> None:
         """See whether the server already knows that the client left, without waiting.
@@ -234,21 +199,22 @@ class HTTPExchange(Exchange):
         `receive()` is stepped once by hand. It is not while a body waits to be read (that would ask for it,
         or buffer it), nor while the app itself receives: then the message comes by anyway.
         """
-        if self._unread or self._receiving or self.disconnected:
+        if self.unread or self._receiving or self.disconnected or perf_counter() - self.start < _UNNOTICED:
             return
+        pending = self._pending = self._pending or []
         for _ in range(2):
-            if self._pending and not _is_last_of_body(self._pending[-1]):
+            if pending and not _is_last_of_body(pending[-1]):
                 return
-            message = self._step()
+            message = self._step(pending)
             if message is None:
                 return
-            self._pending.append(message)
+            pending.append(message)
             self.disconnected = message["type"] == "http.disconnect"
 
-    def _step(self) -> Message | None:
+    def _step(self, pending: list[Message | Awaitable[Message]]) -> Message | None:
         step: Any = self._receive()
         if not isinstance(step, CoroutineType):
-            self._pending.append(step)
+            pending.append(step)
             return None
         try:
             step.send(None)

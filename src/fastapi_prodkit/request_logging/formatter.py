@@ -7,15 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from . import formats
-from .context import current
+from .context import IDS, current
 from .record import Record, Timestamps, add_bound
 from .sinks import LineRecord
 
 __all__ = ["LineFormatter"]
 
-_IDS = ("request_id", "trace_id", "span_id")
 _OWN = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {
-    *_IDS,
+    *IDS,
     "asctime",
     "bound",
     "color_message",  # uvicorn's, its message once more with ANSI codes
@@ -50,7 +49,7 @@ class LineFormatter(logging.Formatter):
             "logger": record.name,
         }
         context = current.get()
-        for name in _IDS:
+        for name in IDS:
             value = getattr(record, name, None) or (getattr(context, name) if context is not None else None)
             if value not in (None, "-"):
                 fields[name] = value
@@ -61,7 +60,7 @@ class LineFormatter(logging.Formatter):
             fields["exception.stacktrace"] = record.exc_text or self.formatException(record.exc_info)
         bound: dict[str, Any] | None = getattr(record, "bound", None)
         if bound is None:
-            bound = context.bound if context is not None else {}
-        add_bound(fields, bound)
+            bound = context.bound if context is not None else None
+        add_bound(fields, bound or {})
         add_bound(fields, {k: v for k, v in record.__dict__.items() if k not in _OWN})
         return fields

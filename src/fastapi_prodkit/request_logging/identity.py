@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Mapping
+from random import getrandbits  # ids name a request and protect nothing; a fork reseeds this generator
 
-__all__ = ["Ids", "identify", "new_request_id", "read_request_id", "read_traceparent"]
+from .context import RequestContext
+
+__all__ = ["Ids", "continue_trace", "fresh_ids", "read_request_id", "read_traceparent"]
+
+Ids = tuple[str, str, str]
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@~-]{0,127}")
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-
-Ids = tuple[str, str, str, str]
-
-
-def new_request_id() -> str:
-    """128 random bits in hexadecimal, without hyphens."""
-    return os.urandom(16).hex()
 
 
 def read_request_id(value: bytes | None) -> str | None:
@@ -37,19 +33,14 @@ def read_traceparent(value: bytes | None) -> tuple[str, str, str] | None:
     return trace.decode("ascii"), parent.decode("ascii"), flags.decode("ascii")
 
 
-def identify(
-    headers: Mapping[bytes, bytes],
-    *,
-    inbound: str | None,
-    new_id: Callable[[], str] | None,
-) -> tuple[Ids, str | None]:
-    """Request id, trace id, span id and trace flags, and the id of the parent span if there is one.
+def fresh_ids() -> Ids:
+    """A request id and a trace id of 128 random bits each, and a span id of 64, in hexadecimal."""
+    digits = getrandbits(320).to_bytes(40, "little").hex()
+    return digits[48:], digits[:32], digits[32:48]
 
-    :param inbound: a request id that is believed.
-    """
-    fresh = os.urandom(40).hex()
-    request_id = inbound or (new_id() if new_id is not None else fresh[48:])
-    parent = read_traceparent(headers.get(b"traceparent"))
-    if parent is None:
-        return (request_id, fresh[:32], fresh[32:48], "00"), None
-    return (request_id, parent[0], fresh[32:48], parent[2]), parent[1]
+
+def continue_trace(context: RequestContext, traceparent: bytes) -> None:
+    """Make the request a child of the span that a valid `traceparent` names."""
+    parent = read_traceparent(traceparent)
+    if parent is not None:
+        context.trace_id, context.parent_id, context.trace_flags = parent

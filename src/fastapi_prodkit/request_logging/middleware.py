@@ -16,11 +16,11 @@ from . import formats
 from .arguments import field_name, function, functions, names
 from .bodies import Bodies, CapturingExchange
 from .context import current
-from .exchange import Exchange, HTTPExchange
+from .exchange import Exchange, HTTPExchange, Policy
 from .flight import land
-from .identity import identify, read_request_id
+from .identity import continue_trace, fresh_ids, read_request_id
 from .process import SERVER_ACCESS_LOGGERS, ProcessHold
-from .record import Record, Recorder, level_number
+from .record import LEVELS, Record, Recorder
 from .sampling import Sampling, is_remarkable
 from .sinks import Sink, StreamSink
 from .sockets import SocketExchange
@@ -91,9 +91,9 @@ class RequestLoggingMiddleware:
         self._bodies = bodies
         self._sampling = Sampling(sample=sample, quiet=names("quiet", quiet), slow=slow)
         self._observers = functions("observe", observe)
-        self._server_timing = server_timing
         self._id_header = field_name("request_id_header", request_id_header)
         self._new_id = new_request_id
+        self._policy = Policy(self._over, self._id_header, server_timing)
         self._process = ProcessHold(names("mute", mute))
         self._placed = False
         self._routes: RouteTable | None = None
@@ -105,14 +105,9 @@ class RequestLoggingMiddleware:
         if not self._placed:
             self._find_app(scope)
         kind = scope["type"]
-        if kind == "lifespan":
-            await self._lifespan(app, scope, receive, send)
-        elif kind not in ("http", "websocket") or _MARK in scope:
-            await app(scope, receive, send)
-        else:
-            await self._exchange(app, scope, receive, send)
-
-    async def _exchange(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        if kind not in ("http", "websocket") or _MARK in scope:
+            await (self._lifespan if kind == "lifespan" else app)(scope, receive, send)
+            return
         exchange = self._open(scope, receive, send)
         scope[_MARK] = exchange
         scope.setdefault("state", {})["request_id"] = exchange.request_id
@@ -123,29 +118,33 @@ class RequestLoggingMiddleware:
             exchange.failed(error)
             raise
         finally:
-            exchange.end()
+            if not exchange.done:
+                exchange.end()
             if exchange.held is not None:
                 self._land(exchange)
-            exchange.landed = True
             current.reset(token)
+            exchange.landed = True
+            exchange.error = None  # this and the mark would leave the request to the garbage collector
+            del scope[_MARK]
 
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        inbound = headers.get(self._id_header)
-        ids, parent = identify(
-            headers,
-            inbound=read_request_id(inbound) if inbound and self._clients.trusts(scope) else None,
-            new_id=self._new_id,
-        )
+        ids = fresh_ids()
+        made = (ids, scope, receive, send, self._policy)
+        exchange: Exchange
         if scope["type"] == "websocket":
-            return SocketExchange(scope, receive, send, ids, parent, self._over)
-        unread = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
-        options: Any = {"id_header": self._id_header, "unread": unread, "server_timing": self._server_timing}
-        if self._bodies is not None:
-            return CapturingExchange(
-                scope, receive, send, ids, parent, self._over, bodies=self._bodies, **options
-            )
-        return HTTPExchange(scope, receive, send, ids, parent, self._over, **options)
+            exchange = SocketExchange(*made)
+        else:
+            exchange = HTTPExchange(*made) if self._bodies is None else CapturingExchange(*made, self._bodies)
+            if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
+                exchange.unread = True
+        if self._id_header in headers and self._clients.trusts(scope):
+            exchange.request_id = read_request_id(headers[self._id_header]) or exchange.request_id
+        elif self._new_id is not None:
+            exchange.request_id = self._new_id()
+        if b"traceparent" in headers:
+            continue_trace(exchange, headers[b"traceparent"])
+        return exchange
 
     def _over(self, exchange: Exchange) -> None:
         """Write its record. Nothing that goes wrong here may reach the client."""
@@ -153,19 +152,19 @@ class RequestLoggingMiddleware:
             record = exchange.record = self._recorder.record(exchange, self._routes)
             if self._sampling.keeps(record):
                 line = self._format(record)
-                data = line.encode("utf-8", "backslashreplace") if isinstance(line, str) else line
-                self._sink(data + b"\n", level_number(record))
+                data = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
+                self._sink(data + b"\n", LEVELS.get(record["level"], logging.INFO))
         except Exception:
             self.dropped += 1
         for observer in self._observers:
             with suppress(Exception):
-                observer(exchange.record)
+                observer(exchange.record or {})
 
     def _land(self, exchange: Exchange) -> None:
         """A failure after the response (in a background task) counts too."""
         try:
-            failed = exchange.error is not None
-            land(exchange, write=failed or is_remarkable(exchange.record, self._sampling.slow))
+            failed = exchange.error is not None or exchange.record is None
+            land(exchange, write=failed or is_remarkable(exchange.record or {}, self._sampling.slow))
         except Exception:
             self.dropped += 1
 
@@ -176,7 +175,9 @@ class RequestLoggingMiddleware:
         app = scope.get("app") or next(around, None)
         self._routes = RouteTable(app) if app is not None else None
 
-    async def _lifespan(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.app
+
         async def closing(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown."):
                 await self._close()

@@ -13,14 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-from .context import RequestContext, current
+from .context import IDS, RequestContext, current
 
 __all__ = ["ProcessHold", "RequestRecord"]
 
 SERVER_ACCESS_LOGGERS = ("uvicorn.access", "hypercorn.access", "gunicorn.access")
 T = TypeVar("T")
-
-_IDS = ("request_id", "trace_id", "span_id")
 
 
 class RequestRecord(logging.LogRecord):
@@ -39,13 +37,13 @@ class RequestRecord(logging.LogRecord):
 
     def getMessage(self) -> str:  # noqa: N802 -- the name is logging's
         known = self.__dict__
-        for name in _IDS:
+        for name in IDS:
             known.setdefault(name, self._fields.get(name, "-"))
-        known.setdefault("bound", {k: v for k, v in self._fields.items() if k not in _IDS})
+        known.setdefault("bound", {k: v for k, v in self._fields.items() if k not in IDS})
         return super().getMessage()
 
     def __getattr__(self, name: str) -> Any:
-        if name in _IDS:
+        if name in IDS:
             return self._fields.get(name, "-")
         raise AttributeError(name)
 

@@ -14,10 +14,9 @@ from urllib.parse import parse_qsl, quote
 
 from .._client import TrustedProxies
 from .._fastapi import RouteTable
-from .exchange import Exchange, HTTPExchange
-from .sockets import SocketExchange
+from .exchange import Exchange
 
-__all__ = ["UNMATCHED", "Record", "Recorder", "Timestamps", "add_bound"]
+__all__ = ["LEVELS", "UNMATCHED", "Record", "Recorder", "Timestamps", "add_bound"]
 
 Record = dict[str, Any]
 
@@ -26,7 +25,7 @@ UNMATCHED = "(unmatched)"
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"}
 )
-_LEVELS = {
+_LEVEL_OF = {
     "ok": "INFO",
     "client_error": "WARNING",
     "server_error": "ERROR",
@@ -34,7 +33,7 @@ _LEVELS = {
     "cancelled": "WARNING",
     "incomplete": "ERROR",
 }
-_NUMBERS = logging.getLevelNamesMapping()
+LEVELS = logging.getLevelNamesMapping()
 
 
 class Timestamps:
@@ -69,6 +68,7 @@ class Recorder:
         self._headers = {name.lower().encode("latin-1"): name.lower() for name in headers}
         self._query = frozenset(query)
         self._path = path
+        self._asked_for = bool(self._headers or self._query or path)
         self._timestamps = Timestamps()
 
     def record(self, exchange: Exchange, routes: RouteTable | None) -> Record:
@@ -78,19 +78,18 @@ class Recorder:
         method = scope.get("method", "GET")
         if method not in _METHODS:
             method = "_OTHER"
-        start, end = exchange.start, exchange.last_byte or exchange.start
-        first = exchange.first_byte
+        start, first, last = exchange.start, exchange.first_byte, exchange.last_byte
         record: Record = {
             "timestamp": self._timestamps(time()),
-            "level": _LEVELS[outcome],
+            "level": _LEVEL_OF[outcome],
             "message": f"{method} {route} {exchange.status or '-'}",
             "event.name": "http.server.request",
             "outcome": outcome,
             "http.request.method": method,
             "http.route": route,
             "http.response.status_code": exchange.status,
-            "http.server.request.duration": round(end - start, 6),
-            "http.server.request.time_to_first_byte": None if first is None else round(first - start, 6),
+            "http.server.request.duration": int((last - start) * 1e6) / 1e6,
+            "http.server.request.time_to_first_byte": first and int((first - start) * 1e6) / 1e6,
             "http.request.body.size": exchange.bytes_in,
             "http.response.body.size": exchange.bytes_out,
             "url.scheme": scope.get("scheme"),
@@ -100,29 +99,19 @@ class Recorder:
             "trace_id": exchange.trace_id,
             "span_id": exchange.span_id,
         }
-        if not isinstance(exchange, HTTPExchange):
-            self._of_socket(record, exchange)
         if exchange.parent_id is not None:
             record["parent_span_id"] = exchange.parent_id
         if exchange.error is not None:
             kind = type(exchange.error)
             record["exception.type"] = f"{kind.__module__}.{kind.__qualname__}"
-        if self._path or self._query or self._headers:
+        if self._asked_for:
             self._allowed(record, exchange)
-        record.update(exchange.body_fields())
+        exchange.add_fields(record)
         if exchange.timings:
             record["timings"] = {name: round(spent, 6) for name, spent in exchange.timings.items()}
         if exchange.bound:
             add_bound(record, exchange.bound)
         return record
-
-    def _of_socket(self, record: Record, exchange: Exchange) -> None:
-        assert isinstance(exchange, SocketExchange)
-        record["event.name"] = "websocket.session"
-        record["message"] = (
-            f"WebSocket {record['http.route']} {exchange.close_code or exchange.status or '-'}"
-        )
-        record.update(exchange.socket_fields())
 
     def _allowed(self, record: Record, exchange: Exchange) -> None:
         scope = exchange.scope
@@ -143,8 +132,3 @@ def add_bound(record: Record, bound: dict[str, Any]) -> None:
     """Add what a developer bound; a name that the record has keeps its meaning, the other gets a prefix."""
     for name, value in bound.items():
         record[f"app.{name}" if name in record else name] = value
-
-
-def level_number(record: Record) -> int:
-    """The level as `logging` numbers it."""
-    return _NUMBERS.get(record["level"], logging.INFO)

@@ -24,13 +24,10 @@ class SocketExchange(Exchange):
     that of the denial response.
     """
 
-    __slots__ = ("close_code", "closed_by", "messages_in", "messages_out")
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.messages_in = self.messages_out = 0
-        self.close_code: int | None = None
-        self.closed_by: Literal["client", "server"] | None = None
+    messages_in = 0
+    messages_out = 0
+    close_code: int | None = None
+    closed_by: Literal["client", "server"] | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -49,13 +46,13 @@ class SocketExchange(Exchange):
             return "client_disconnect"
         return "server_error" if self.close_code in (1011, 1012, 1013, 1014) else "client_error"
 
-    def socket_fields(self) -> dict[str, Any]:
-        return {
-            "websocket.close_code": self.close_code,
-            "websocket.closed_by": self.closed_by,
-            "websocket.messages.received": self.messages_in,
-            "websocket.messages.sent": self.messages_out,
-        }
+    def add_fields(self, record: dict[str, Any]) -> None:
+        record["event.name"] = "websocket.session"
+        record["message"] = f"WebSocket {record['http.route']} {self.close_code or self.status or '-'}"
+        record["websocket.close_code"] = self.close_code
+        record["websocket.closed_by"] = self.closed_by
+        record["websocket.messages.received"] = self.messages_in
+        record["websocket.messages.sent"] = self.messages_out
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -94,6 +91,13 @@ class SocketExchange(Exchange):
             else:
                 self.close_code = message.get("code", 1000)
 
+    async def _forward(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError:
+            self.disconnected = True
+            raise
+
     def failed(self, error: BaseException) -> None:
         if self.closed_by == "client" and isinstance(error, WebSocketDisconnect | OSError):
             return
@@ -105,9 +109,6 @@ class SocketExchange(Exchange):
             self.status = 500
         elif self.status == 101:
             self.close_code = 1006 if self.close_code is None else self.close_code
-
-    def _id_field(self) -> tuple[bytes, bytes]:
-        return (b"x-request-id", self.request_id.encode("ascii"))
 
 
 def _size(message: Message) -> int:

@@ -27,7 +27,8 @@ def timed(name: str) -> Iterator[None]:
         yield
     finally:
         if context is not None:
-            context.timings[name] = context.timings.get(name, 0.0) + perf_counter() - start
+            timings = context.timings = context.timings or {}
+            timings[name] = timings.get(name, 0.0) + perf_counter() - start
 
 
 def server_timing(total: float, parts: Mapping[str, float]) -> bytes:
