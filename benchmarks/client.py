@@ -39,9 +39,11 @@ class Client:
         path: str = "/",
         query: str = "",
         headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
         state: dict[str, Any] | None = None,
     ) -> None:
         self._app = app
+        self._body = body
         self._state = state
         self._scope: dict[str, Any] = {
             "type": "http",
@@ -70,7 +72,7 @@ class Client:
         async def send(message: Message) -> None:
             messages.append(message)
 
-        await self._app({**self._fresh(), **changes}, _receive(), send)
+        await self._app({**self._fresh(), **changes}, _receive(self._body), send)
         start = messages[0]
         return Answer(
             start["status"],
@@ -83,7 +85,7 @@ class Client:
 
         async def worker(share: int) -> None:
             for _ in range(share):
-                await self._app(self._fresh(), _receive(), _drop)
+                await self._app(self._fresh(), _receive(self._body), _drop)
 
         if at_once == 1:
             await worker(count)
@@ -98,18 +100,19 @@ class Client:
 
 
 class _receive:  # noqa: N801 -- stands for a function; a class makes the cheapest stateful one
-    """An empty body; asked again it waits, as a connected client does."""
+    """The body at once; asked again it waits, as a connected client does."""
 
-    __slots__ = ("_asked",)
+    __slots__ = ("_asked", "_body")
 
-    def __init__(self) -> None:
+    def __init__(self, body: bytes) -> None:
         self._asked = False
+        self._body = body
 
     async def __call__(self) -> Message:
         if self._asked:
             await asyncio.get_running_loop().create_future()
         self._asked = True
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return {"type": "http.request", "body": self._body, "more_body": False}
 
 
 async def _drop(message: Message) -> None:

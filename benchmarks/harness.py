@@ -56,6 +56,7 @@ class Suite:
     contenders: Sequence[Contender]
     check: Check
     request: dict[str, Any] = field(default_factory=dict)
+    status: int = 200
     at_once: int = 1
     unit: str = "request"
 
@@ -87,7 +88,7 @@ async def measure(suite: Suite, rig: Rig, *, seconds: float) -> list[Result]:
                     await suite.check(_quiet(contender.build, rig), rig)
                 app = _quiet(contender.build, rig)(rig)
                 client = await stack.enter_async_context(opened(app, **suite.request))
-                if (await client.ask()).status != 200:
+                if (await client.ask()).status != suite.status:
                     raise AssertionError(f"answers {(await client.ask()).status}")
             except Exception as error:
                 failures[contender.name] = _why(contender, error)
