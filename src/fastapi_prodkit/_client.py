@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from starlette.types import Scope
 
+from ._arguments import field_name, names
 from .errors import ConfigurationError
 
 __all__ = ["TrustedProxies", "network"]
@@ -35,7 +36,7 @@ class TrustedProxies:
         names = [] if isinstance(proxies, int) else _names(proxies)
         self._unix = "unix" in names
         self._networks = [_network(name) for name in names if name != "unix"]
-        self._header = header.lower().encode("latin-1")
+        self._header = field_name("header", header)
         self._elements = _forwarded if self._header == b"forwarded" else _listed
         self._none = not (names or self.hops)
         self._is_trusted = lru_cache(maxsize=4096)(self._in_networks)
@@ -151,8 +152,8 @@ def _hops(proxies: Iterable[str] | int) -> int:
 
 
 def _names(proxies: Iterable[str]) -> list[str]:
-    names = proxies.split(",") if isinstance(proxies, str) else proxies
-    return [name.strip().lower() for name in names]
+    given = names("trusted_proxies", proxies.split(",") if isinstance(proxies, str) else proxies)
+    return [name.strip().lower() for name in given]
 
 
 def _network(name: str) -> IPv4Network | IPv6Network:

@@ -16,6 +16,7 @@ from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
+from .._arguments import count, function, functions, names, seconds, text
 from ..errors import ConfigurationError, ProblemError
 from .claims import Claims, InvalidTokenError, read_claims
 from .compact import decode, encode
@@ -66,18 +67,16 @@ class JWTAuth(SecurityBase):
         scheme_name: str = "JWT",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not 0 <= leeway <= 300:
+        if seconds("leeway", leeway, zero=True) > 300:
             raise ConfigurationError(f"leeway={leeway!r} must be between 0 and 300 seconds")
         if not sources:
             raise ConfigurationError("sources=[] finds no token: leave it out for the Authorization header")
-        if isinstance(types, str) or not types:
+        if not names("types", types):
             raise ConfigurationError(f"types={types!r} must be a list of names, such as ['JWT']")
-        if max_size < 128:
-            raise ConfigurationError(f"max_size={max_size!r} holds no token: give it at least 128 bytes")
-        if not realm.isascii() or not realm.isprintable() or set(realm) & {'"', "\\"}:
+        if not text("realm", realm).isascii() or not realm.isprintable() or set(realm) & {'"', "\\"}:
             raise ConfigurationError(f"realm={realm!r} must be plain ASCII without quotes")
         self.model = HTTPBearer(bearerFormat="JWT")
-        self.scheme_name = scheme_name
+        self.scheme_name = text("scheme_name", scheme_name)
         self._keys = Keys(key, algorithms)
         self._issuers = _names("issuer", issuer)
         self._audiences = _names("audience", audience)
@@ -85,10 +84,10 @@ class JWTAuth(SecurityBase):
         self._required = frozenset({"sub", "exp", *_names("required", required)})
         self._type = next(iter(types))
         self._types = frozenset(each.lower().removeprefix("application/") for each in types)
-        self._sources = tuple(sources)
-        self._max_size = max_size
+        self._sources: tuple[TokenSource, ...] = functions("sources", sources)
+        self._max_size = count("max_size", max_size, least=128)
         self._realm = realm
-        self._clock = clock
+        self._clock = function("clock", clock)
 
     async def __call__(self, connection: HTTPConnection, scopes: SecurityScopes) -> Claims:
         """The dependency. `Security(auth, scopes=["orders:write"])` is understood too."""
@@ -190,7 +189,7 @@ class JWTAuth(SecurityBase):
 
 
 def _names(option: str, given: str | Collection[str]) -> frozenset[str]:
-    names = frozenset([given] if isinstance(given, str) else given)
-    if "" in names:
+    found = frozenset([given] if isinstance(given, str) else names(option, given))
+    if "" in found:
         raise ConfigurationError(f"{option}={given!r} has an empty name")
-    return names
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .._arguments import instance
 from ..errors import ConfigurationError, MissingExtraError
 
 try:
@@ -34,6 +35,7 @@ class Keys:
     """
 
     def __init__(self, key: object, algorithms: Sequence[str]) -> None:
+        instance("algorithms", algorithms, Sequence, "give a list of names, such as ['HS256']")
         if isinstance(algorithms, str) or not algorithms:
             raise ConfigurationError(f"algorithms={algorithms!r} must be a list of names, such as ['HS256']")
         if len({_family(name) for name in algorithms}) > 1:
@@ -49,7 +51,9 @@ class Keys:
                 prepared: Any = self._algorithms[name].prepare_key(key)
                 weakness = self._algorithms[name].check_key_length(prepared)
             except NotImplementedError:
-                raise ConfigurationError(f"there is no algorithm {name!r}") from None
+                raise ConfigurationError(
+                    f"algorithms={list(algorithms)!r}: there is no algorithm {name!r}"
+                ) from None
             except (jwt.InvalidKeyError, ValueError, TypeError) as error:
                 raise ConfigurationError(f"the key does not fit {name}: {error}") from None
             if weakness:

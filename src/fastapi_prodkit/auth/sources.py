@@ -11,6 +11,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from starlette.requests import HTTPConnection
 
+from .._arguments import names
 from ..errors import ConfigurationError, ProblemError
 
 __all__ = ["TokenSource", "bearer_header", "cookie", "query", "subprotocol"]
@@ -48,8 +49,8 @@ def cookie(name: str, *, allowed_origins: Collection[str]) -> TokenSource:
     :param allowed_origins: such as `https://shop.example`, scheme and port included.
     :raises ConfigurationError: for what is no origin; `*` is none.
     """
-    origins = frozenset(_origin(each) for each in allowed_origins)
-    if isinstance(allowed_origins, str) or not origins:
+    origins = frozenset(_origin(each) for each in names("allowed_origins", allowed_origins))
+    if not origins:
         raise ConfigurationError("allowed_origins must be a list of at least one origin")
 
     def from_cookie(connection: HTTPConnection) -> str | None:
@@ -109,5 +110,7 @@ def _origin(text: str) -> str:
     """RFC 6454: a scheme and an authority, nothing after them."""
     parts = urlsplit(text)
     if not parts.netloc or f"{parts.scheme}://{parts.netloc}" != text or parts.netloc.startswith("*"):
-        raise ConfigurationError(f"{text!r} is not an origin: write it as https://shop.example")
+        raise ConfigurationError(
+            f"allowed_origins has {text!r}, which is not an origin: write it as https://shop.example"
+        )
     return text.lower()

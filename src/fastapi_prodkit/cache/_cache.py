@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
+from .._arguments import count, field_name, function, instance, names, seconds, text
 from .._fastapi import called_by_framework
 from ..backends.memory import MemoryStore
 from ..errors import ConfigurationError
@@ -30,6 +31,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _MEBIBYTE = 1024 * 1024
+_CODEC = "give an object with encode(value) and decode(data)"
 
 
 class Cache:
@@ -66,13 +68,11 @@ class Cache:
                 f"{type(store).__name__} is no Store: hand over the store of a backend, as in "
                 "Cache(backend.store)"
             )
-        if not lease > 0:
-            raise ConfigurationError(f"lease={lease!r} holds for no time: give seconds above 0")
-        if max_bytes < 1:
-            raise ConfigurationError(f"max_bytes={max_bytes!r} keeps nothing: give at least 1 byte")
+        seconds("lease", lease)
+        function("clock", clock)
         self._engine = Engine(store if store is not None else MemoryStore(), lease=lease, clock=clock)
-        self._namespace = namespace
-        self._max_bytes = max_bytes
+        self._namespace = text("namespace", namespace)
+        self._max_bytes = count("max_bytes", max_bytes)
         self._obeys_clients = obeys_clients
         self._off = 0
 
@@ -114,15 +114,19 @@ class Cache:
         options = Options(
             namespace=self._namespace,
             policy=Policy(ttl, stale, stale_if_error, early, jitter),
-            tags=_tags(tags),
+            tags=names("tags", tags),
             is_shared=shared or key is not None,
-            vary=tuple(name.lower() for name in vary),
-            methods=frozenset(method.upper() for method in methods),
-            max_age=max_age,
+            vary=tuple(field_name("vary", name).decode() for name in names("vary", vary)),
+            methods=frozenset(method.upper() for method in names("methods", methods)),
+            max_age=seconds("max_age", max_age, zero=True),
             max_bytes=self._max_bytes,
             obeys_clients=self._obeys_clients,
             is_disabled=self._is_disabled,
         )
+        if key is not None:
+            function("key", key)
+        if codec is not None:
+            instance("codec", codec, Codec, _CODEC)
         return _Decorator(self, options, key, codec)
 
     @overload
@@ -177,9 +181,11 @@ class Cache:
             codec = (
                 JSONCodec(type, name) if type is not None else codec_for(compute, _return_of(compute), name)
             )
+        else:
+            instance("codec", codec, Codec, _CODEC)
         policy = Policy(ttl, stale, stale_if_error)
         stamps = [stamp_key(self._namespace, "all")]
-        stamps += [stamp_key(self._namespace, "tag", tag) for tag in _tags(tags)]
+        stamps += [stamp_key(self._namespace, "tag", tag) for tag in names("tags", tags)]
         value: R = await Values(self._engine, max_bytes=self._max_bytes).obtain(
             f"cache:loose:{digest((self._namespace, identity(key)))}",
             tuple(stamps),
@@ -267,12 +273,6 @@ class _Decorator:
         cached.__prodkit_check__ = route.check  # type: ignore[attr-defined]  # as above
         function.__prodkit_check__ = route.check  # type: ignore[attr-defined]  # finds it above its route
         return cached
-
-
-def _tags(tags: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(tags, str):
-        raise ConfigurationError(f"tags={tags!r} is one string: write tags=[{tags!r}]")
-    return tuple(tags)
 
 
 def _return_of(function: Callable[..., Any]) -> dict[str, Any]:

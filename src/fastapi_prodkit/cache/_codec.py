@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import typing
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
@@ -15,6 +15,7 @@ from ..errors import ConfigurationError
 __all__ = ["Codec", "JSONCodec", "codec_for"]
 
 
+@runtime_checkable
 class Codec(Protocol):
     """Turns a value into bytes and back into an equal value."""
 

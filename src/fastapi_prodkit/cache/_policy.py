@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .._arguments import fraction, seconds
 from ..errors import ConfigurationError
 from ._entry import Entry
 
@@ -31,14 +32,11 @@ class Policy:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.ttl) and self.ttl > 0):
-            raise ConfigurationError(f"ttl={self.ttl!r} keeps nothing: give seconds above 0")
+        seconds("ttl", self.ttl)
         for name in ("stale", "stale_if_error", "early"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigurationError(f"{name}={value!r} is no length of time: give 0 or more")
-        if not 0 <= self.jitter < 1:
-            raise ConfigurationError(f"jitter={self.jitter!r} is no fraction: give 0 to below 1")
+            seconds(name, getattr(self, name), zero=True)
+        if not fraction("jitter", self.jitter) < 1:
+            raise ConfigurationError(f"jitter={self.jitter!r} takes everything off: give less than 1")
 
     @property
     def lifetime(self) -> float:

@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from fastapi.requests import Request
 from fastapi.responses import JSONResponse
 
+from .._arguments import seconds, text
 from .._shutdown import Shutdown
 from ..errors import ConfigurationError, ProblemError
 from .check import Check, CheckFunction
@@ -42,8 +43,9 @@ class Health(APIRouter):
         prefix: str = "/health",
         include_in_schema: bool = False,
     ) -> None:
-        if not timeout > 0:
-            raise ConfigurationError(f"timeout={timeout!r} fails every check: give seconds above 0")
+        seconds("timeout", timeout, endless=True)
+        if text("prefix", prefix) and (not prefix.startswith("/") or prefix.endswith("/")):
+            raise ConfigurationError(f"prefix={prefix!r}: write it as '/health', or '' for none")
         for name, ask in (checks or {}).items():
             if not _is_async(ask):
                 raise ConfigurationError(f"the check {name!r} is no async function: write `async def`")

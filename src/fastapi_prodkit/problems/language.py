@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from .._arguments import instance
 from ..errors import ConfigurationError
 
 __all__ = ["Texts", "Translations"]
@@ -20,6 +21,7 @@ class Translations:
     """
 
     def __init__(self, catalogues: Mapping[str, Texts]) -> None:
+        instance("translations", catalogues, Mapping, "map each language to its texts")
         for tag, texts in catalogues.items():
             if not isinstance(texts, Mapping):
                 raise ConfigurationError(

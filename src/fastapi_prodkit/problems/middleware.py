@@ -9,9 +9,10 @@ from starlette.exceptions import WebSocketException
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .._arguments import count, function, functions, instance
 from .._asgi import FAILURES, Failures, Place, failures_of, layers, lifespan_checked, lift, place_of, sink
 from .._fastapi import RouteTable, app_of, check_routes, default_handlers, mounted_apps
-from ..errors import ConfigurationError, ProblemError
+from ..errors import ProblemError
 from .answers import Answers
 from .desk import Desk, Hook
 from .language import Texts, Translations
@@ -56,15 +57,16 @@ class ProblemMiddleware:
         validator_text: bool = False,
         exception_text: bool = False,
     ) -> None:
-        if max_errors < 1:
-            raise ConfigurationError(f"max_errors={max_errors!r} must be at least 1")
-        hooks = (on_error,) if callable(on_error) else tuple(on_error)
-        if not all(callable(hook) for hook in hooks):
-            raise ConfigurationError("on_error must be functions that take the exception")
+        count("max_errors", max_errors)
+        hooks = functions("on_error", (on_error,) if callable(on_error) else on_error)
+        if html is not None:
+            function("html", html)
+        if problems is not None:
+            instance("problems", problems, Problems, "make one with Problems()")
         self.problems = problems if problems is not None else Problems()
         self._desk = Desk(
             Answers(self.problems, max_errors=max_errors, validator_text=validator_text),
-            translations=Translations(translations or {}),
+            translations=Translations({} if translations is None else translations),
             page=html,
             on_error=hooks,
             exception_text=exception_text,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from .._arguments import count, names, text
 from ..errors import ConfigurationError, phrase
 
 __all__ = ["Problem", "Problems", "problem"]
@@ -47,16 +48,26 @@ class Problem:
     description: str = ""
 
     def __post_init__(self) -> None:
-        if not 400 <= self.status <= 599:
+        if not 400 <= count("status", self.status, least=0) <= 599:
             raise ConfigurationError(f"status={self.status!r}: a problem has a status from 400 to 599")
+        for name in ("type", "title", "description"):
+            text(name, getattr(self, name))
         if not self.type or re.search(r"[\s\"<>\\^`{|}]", self.type):
             raise ConfigurationError(f"type={self.type!r} is not a URI reference (RFC 3986)")
-        if taken := _RESERVED.intersection(self.members):
+        if taken := _RESERVED.intersection(names("members", self.members)):
             raise ConfigurationError(f"members={sorted(taken)} are members that RFC 9457 defines")
-        if self.close_code and not (self.close_code in _CLOSE_CODES or 3000 <= self.close_code <= 4999):
+        if count("close_code", self.close_code, least=0) and not (
+            self.close_code in _CLOSE_CODES or 3000 <= self.close_code <= 4999
+        ):
             raise ConfigurationError(
                 f"close_code={self.close_code!r} may not be sent (RFC 6455, 7.4): "
                 "use 1008, 1011 or 1013, or one from 3000 to 4999"
+            )
+        if self.detail is not None and not callable(self.detail):
+            text("detail", self.detail)
+        if not callable(self.headers) and not isinstance(self.headers, Mapping):
+            raise ConfigurationError(
+                f"headers={self.headers!r}: give a mapping, or a function that returns one"
             )
         if not self.title:
             object.__setattr__(self, "title", phrase(self.status))
@@ -124,7 +135,7 @@ def _problem_for(
         type=kind,
         title=title,
         detail=detail,
-        members=tuple(members),
+        members=names("members", members),
         headers=headers or {},
         close_code=close_code,
         description=cls.__dict__.get("__doc__") or "",
@@ -139,7 +150,7 @@ class Problems:
     """
 
     def __init__(self, *, base: str = "/problems/") -> None:
-        if not base.endswith("/") or not (base.startswith("/") or "://" in base):
+        if not text("base", base).endswith("/") or not (base.startswith("/") or "://" in base):
             raise ConfigurationError(
                 f"base={base!r} must be an absolute path or URL that ends with '/', such as '/problems/'"
             )
@@ -171,7 +182,7 @@ class Problems:
             type=type,
             title=title,
             detail=detail,
-            members=tuple(members),
+            members=names("members", members),
             headers=headers or {},
             close_code=close_code,
             description=description,

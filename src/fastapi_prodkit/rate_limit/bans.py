@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .._arguments import count, seconds
 from ..errors import ConfigurationError
 from ..typing import Charge, Counters, Limit
 
@@ -31,9 +32,11 @@ class Ban:
     memory: float = 86_400.0
 
     def __post_init__(self) -> None:
-        positive = min(self.after, self.within, self.first, self.memory)
-        if positive <= 0 or self.factor < 1 or self.longest < self.first:
-            raise ConfigurationError(f"{self!r}: give numbers above 0, factor >= 1 and longest >= first")
+        count("after", self.after)
+        for name in ("within", "first", "longest", "memory"):
+            seconds(name, getattr(self, name))
+        if not (seconds("factor", self.factor) >= 1 and self.longest >= self.first):
+            raise ConfigurationError(f"{self!r}: give factor >= 1 and longest >= first")
 
     def limit(self, prefix: str) -> Limit:
         """Its units are seconds: whoever owes more than none of them is banned."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from starlette.requests import HTTPConnection
 
+from .._arguments import count, field_name
 from .._client import TrustedProxies, network
 from ..errors import ConfigurationError
 
@@ -25,6 +26,8 @@ def by_address(trusted_proxies: TrustedProxies | Iterable[str] | int = (), *, ip
     if not 1 <= ipv6_prefix <= 128:
         raise ConfigurationError(f"ipv6_prefix={ipv6_prefix!r} is no length of a network: give 1 to 128")
     proxies = TrustedProxies.of(trusted_proxies)
+    if count("ipv6_prefix", ipv6_prefix) > 128:
+        raise ConfigurationError(f"ipv6_prefix={ipv6_prefix!r} is longer than an address: give 1 to 128")
 
     def address(connection: HTTPConnection) -> str | None:
         found = proxies.client(connection.scope)
@@ -36,6 +39,8 @@ def by_address(trusted_proxies: TrustedProxies | Iterable[str] | int = (), *, ip
 def by_header(name: str) -> Key:
     """The value of a header field, such as `x-api-key`. Whoever sends a new value gets a new budget: check
     it first, or limit by address as well."""
+
+    field_name("name", name)
 
     def header(connection: HTTPConnection) -> str | None:
         return connection.headers.get(name)

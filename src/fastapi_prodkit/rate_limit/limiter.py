@@ -12,6 +12,7 @@ from typing import Literal
 
 from starlette.requests import HTTPConnection
 
+from .._arguments import function, instance
 from .._client import TrustedProxies
 from ..errors import ConfigurationError
 from ..typing import Charge, Counters, Verdict
@@ -62,9 +63,19 @@ class RateLimiter:
     ) -> None:
         if without_key not in ("error", "shared"):
             raise ConfigurationError(f"without_key={without_key!r}: use 'error' or 'shared'")
+        instance(
+            "counters",
+            counters,
+            Counters,
+            "hand over those of a backend, as in RateLimiter(backend.counters)",
+        )
+        instance("secret", secret, bytes, "give bytes")
         if len(secret) > 64:
             raise ConfigurationError("secret= is longer than 64 bytes: hash it first")
-        self.clock = clock
+        for name, given in (("key", key), ("on_refusal", on_refusal)):
+            if given is not None:
+                function(name, given)
+        self.clock = function("clock", clock)
         self.counters = Resilient(counters, on_outage=on_outage, max_keys=max_keys, clock=clock)
         self._key = key or by_address(trusted_proxies, ipv6_prefix=ipv6_prefix)
         self._without_key = without_key

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .._arguments import instance
 from .._asgi import Place, lifespan_checked, sink
 from .._fastapi import Route, RouteTable, check_routes
 from ..errors import ConfigurationError
@@ -33,6 +34,8 @@ class RateLimitMiddleware:
     def __init__(
         self, app: ASGIApp, *, limits: Sequence[RateLimit] = (), legacy_headers: bool = False
     ) -> None:
+        for rule in limits:
+            instance("limits", rule, RateLimit, 'make each with limiter("100/minute", name=...)')
         if any(rule.terms.name is None for rule in limits):
             raise ConfigurationError(
                 "limits=: a limit of the whole app has no route to count by: give it a name="

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from starlette.requests import HTTPConnection
 
+from .._arguments import count, function, instance, text
 from ..errors import ConfigurationError
 from .bans import Ban
 from .calendar import Calendar
@@ -21,6 +22,7 @@ __all__ = ["Cost", "Terms", "Test", "value"]
 Cost = int | Callable[[HTTPConnection], int | Awaitable[int]]
 Test = Callable[[HTTPConnection], bool | Awaitable[bool]]
 
+_STATUSES = "give a set of HTTP status codes, such as {401, 403}"
 _NAME = re.compile(r"[ !#-\[\]-~]+")  # an RFC 9651 string that needs no escapes
 
 
@@ -42,7 +44,8 @@ class Terms:
     shadow: bool = False
 
     def __post_init__(self) -> None:
-        if self.name is not None and not _NAME.fullmatch(self.name):
+        function("key", self.key)
+        if self.name is not None and not _NAME.fullmatch(text("name", self.name)):
             raise ConfigurationError(
                 f"name={self.name!r} cannot stand in a header: use printable ASCII without quotes"
             )
@@ -50,14 +53,18 @@ class Terms:
             raise ConfigurationError(
                 f"algorithm={self.algorithm!r}: use 'gcra', 'sliding', 'moving' or Calendar('Europe/Berlin')"
             )
-        if self.burst is not None and (self.burst < 1 or self.algorithm != "gcra"):
-            raise ConfigurationError(f"burst={self.burst!r}: give at least 1, and only with algorithm='gcra'")
-        if isinstance(self.cost, int) and self.cost < 0:
-            raise ConfigurationError(f"cost={self.cost!r} would give quota back: give 0 or more")
-        if self.statuses is not None and not all(100 <= status <= 599 for status in self.statuses):
-            raise ConfigurationError(
-                f"statuses={self.statuses!r}: give HTTP status codes, such as {{401, 403}}"
-            )
+        if self.burst is not None and count("burst", self.burst) and self.algorithm != "gcra":
+            raise ConfigurationError(f"burst={self.burst!r} is for algorithm='gcra' alone: leave it out")
+        if not callable(self.cost):
+            count("cost", self.cost, least=0)
+        if self.exempt is not None:
+            function("exempt", self.exempt)
+        if self.ban is not None:
+            instance("ban", self.ban, Ban, "make one with Ban()")
+        if self.statuses is not None:
+            instance("statuses", self.statuses, AbstractSet, _STATUSES)
+            if not self.statuses <= set(range(100, 600)):
+                raise ConfigurationError(f"statuses={self.statuses!r}: {_STATUSES}")
 
     def check(self, rates: tuple[Rate, ...]) -> None:
         """Whether the rates can hold on these terms.

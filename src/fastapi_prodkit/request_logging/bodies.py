@@ -9,8 +9,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Message, Receive, Scope, Send
 
-from ..errors import ConfigurationError
-from .arguments import names
+from .._arguments import count, names
 from .exchange import HTTPExchange, Policy
 from .identity import Ids
 
@@ -59,11 +58,9 @@ class Bodies:
         limit: int = 4096,
         redact: Iterable[str] = (),
     ) -> None:
-        if limit < 1:
-            raise ConfigurationError(f"limit={limit}: give the longest body to write, in bytes")
         self.request = request
         self.response = response
-        self.limit = limit
+        self.limit = count("limit", limit)
         self._secret = tuple(name.lower() for name in (*SECRET_FIELDS, *names("redact", redact)))
 
     def readable(self, capture: Capture, headers: Sequence[tuple[bytes, bytes]]) -> Any:

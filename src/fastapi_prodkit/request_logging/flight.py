@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 
+from .._arguments import count
 from ..errors import ConfigurationError
 from .context import RequestContext, current
 
@@ -27,11 +28,12 @@ class FlightRecorder(logging.Handler):
         self, target: logging.Handler, *, level: int | str = logging.INFO, capacity: int = 200
     ) -> None:
         super().__init__()
-        if capacity < 1:
-            raise ConfigurationError(f"capacity={capacity}: a recorder that keeps nothing records nothing")
         self.target = target
-        self.capacity = capacity
-        self.passes = logging.getLevelNamesMapping()[level] if isinstance(level, str) else level
+        self.capacity = count("capacity", capacity)
+        levels = logging.getLevelNamesMapping()
+        if level not in levels and not isinstance(level, int):
+            raise ConfigurationError(f"level={level!r} is no level of logging: use {', '.join(levels)}")
+        self.passes = levels[level] if isinstance(level, str) else level
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= self.passes:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from .._arguments import function
 from . import formats
 from .context import IDS, current
 from .record import Record, Timestamps, add_bound
@@ -32,7 +33,7 @@ class LineFormatter(logging.Formatter):
 
     def __init__(self, *, format: Callable[[Record], bytes | str] = formats.otel) -> None:
         super().__init__()
-        self._format = format
+        self._format = function("format", format)
         self._timestamps = Timestamps()
 
     def format(self, record: logging.LogRecord) -> str:

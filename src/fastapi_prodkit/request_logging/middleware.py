@@ -9,11 +9,11 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .._arguments import field_name, function, functions, instance, names
 from .._asgi import Place, layers, lifespan_checked, lift
 from .._client import TrustedProxies
 from .._fastapi import RouteTable, app_of, check_routes
 from . import formats
-from .arguments import field_name, function, functions, names
 from .bodies import Bodies, CapturingExchange
 from .context import current
 from .exchange import Exchange, HTTPExchange, Policy
@@ -88,11 +88,13 @@ class RequestLoggingMiddleware:
         self._recorder = Recorder(
             clients=self._clients, headers=names("headers", headers), query=names("query", query), path=path
         )
+        if bodies is not None:
+            instance("bodies", bodies, Bodies, "make one with Bodies()")
         self._bodies = bodies
         self._sampling = Sampling(sample=sample, quiet=names("quiet", quiet), slow=slow)
         self._observers = functions("observe", observe)
         self._id_header = field_name("request_id_header", request_id_header)
-        self._new_id = new_request_id
+        self._new_id = None if new_request_id is None else function("new_request_id", new_request_id)
         self._policy = Policy(self._over, self._id_header, server_timing)
         self._process = ProcessHold(names("mute", mute))
         self._placed = False

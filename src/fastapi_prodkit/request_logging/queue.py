@@ -7,14 +7,14 @@ would stop every request. `deque` and `SimpleQueue` are safe on their own.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
 import weakref
 from collections import defaultdict, deque
-from itertools import count
 from queue import SimpleQueue
 
-from ..errors import ConfigurationError
+from .._arguments import count, function, seconds
 from .sinks import Sink
 
 __all__ = ["QueueSink"]
@@ -32,12 +32,8 @@ class QueueSink:
     """
 
     def __init__(self, sink: Sink, *, capacity: int = 10_000, drain: float = 5.0) -> None:
-        if capacity < 1:
-            raise ConfigurationError(f"capacity={capacity}: a queue that holds nothing drops everything")
-        if drain <= 0:
-            raise ConfigurationError(f"drain={drain}: give the seconds that closing may wait, such as 5.0")
-        self._drain = drain
-        self._writer = _Writer(sink, capacity)
+        self._drain = seconds("drain", drain)
+        self._writer = _Writer(function("sink", sink), count("capacity", capacity))
         self._finalizer = weakref.finalize(self, self._writer.stop, drain)  # also when the interpreter ends
 
     def __call__(self, line: bytes, level: int, /) -> None:
@@ -57,7 +53,7 @@ class _Writer:
     def __init__(self, sink: Sink, capacity: int) -> None:
         self._sink = sink
         self._capacity = capacity
-        self._numbers = count()
+        self._numbers = itertools.count()
         self._ordinary: deque[tuple[int, int, bytes]] = deque()
         self._errors: deque[tuple[int, int, bytes]] = deque()
         self._wake: SimpleQueue[None] = SimpleQueue()

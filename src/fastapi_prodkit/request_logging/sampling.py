@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from ..errors import ConfigurationError
+from .._arguments import fraction, seconds
 from .record import Record
 
 __all__ = ["Sampling", "is_remarkable"]
@@ -25,15 +25,11 @@ class Sampling:
     def __init__(
         self, *, sample: float | Callable[[Record], bool], quiet: Iterable[str], slow: float
     ) -> None:
-        if not callable(sample) and not 0.0 <= sample <= 1.0:
-            raise ConfigurationError(f"sample={sample}: give a share from 0.0 to 1.0, or a function")
-        if slow <= 0:
-            raise ConfigurationError(f"slow={slow}: give the seconds from which a request is slow")
         self._decide = sample if callable(sample) else None
-        self._rate = 1.0 if callable(sample) else sample
+        self._rate = 1.0 if callable(sample) else fraction("sample", sample)
         self._below = int(self._rate * 16**_TAIL)
         self._quiet = frozenset(quiet)
-        self.slow = slow
+        self.slow = seconds("slow", slow, endless=True)
 
     def keeps(self, record: Record) -> bool:
         """Whether to write it."""

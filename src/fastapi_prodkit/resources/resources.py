@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar, overload
 
+from .._arguments import seconds
 from ..errors import ConfigurationError
 from .provided import Provided, needs_of
 from .run import Item, Run
@@ -46,13 +47,9 @@ class Resources:
         stop_timeout: float = 30.0,
         notice: float = 0.0,
     ) -> None:
-        _check_time("start_timeout", start_timeout)
-        _check_time("stop_timeout", stop_timeout)
-        if not 0 <= notice < float("inf"):
-            raise ConfigurationError(f"notice={notice!r} is no time to wait: give seconds from 0")
-        self._start_timeout = start_timeout
-        self._stop_timeout = stop_timeout
-        self._notice = notice
+        self._start_timeout = seconds("start_timeout", start_timeout, endless=True)
+        self._stop_timeout = seconds("stop_timeout", stop_timeout, endless=True)
+        self._notice = seconds("notice", notice, zero=True)
         self._items = [_item(each, start_timeout) for each in resources]
         self._runs: dict[asyncio.AbstractEventLoop, Run] = {}
 
@@ -75,7 +72,7 @@ class Resources:
         :raises ConfigurationError: for another kind of function, or a parameter that is no resource.
         """
         timeout = self._start_timeout if start_timeout is None else start_timeout
-        _check_time("start_timeout", timeout)
+        seconds("start_timeout", timeout, endless=True)
         if factory is None:
             return lambda factory: self._provide(factory, timeout)
         return self._provide(factory, timeout)
@@ -117,11 +114,6 @@ class Resources:
             Item(name, _manager_function(factory), start_timeout, provided=provided, needs=needs)
         )
         return provided
-
-
-def _check_time(name: str, seconds: float) -> None:
-    if not seconds > 0:
-        raise ConfigurationError(f"{name}={seconds!r} leaves no time: give seconds above 0")
 
 
 def _item(resource: Any, start_timeout: float) -> Item:

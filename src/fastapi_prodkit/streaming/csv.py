@@ -10,7 +10,8 @@ from urllib.parse import quote
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
-from ..errors import ConfigurationError, ProblemError
+from .._arguments import names, text
+from ..errors import ProblemError
 from .response import StreamResponse
 
 __all__ = ["CSVResponse"]
@@ -46,8 +47,10 @@ class CSVResponse(StreamResponse):
         drain_timeout: float = 10.0,
         background: BackgroundTask | None = None,
     ) -> None:
-        if isinstance(header, str):
-            raise ConfigurationError(f"header={header!r} is one string: give a list of column names")
+        if header is not None:
+            names("header", header)
+        if filename is not None:
+            text("filename", filename)
         disposition = {"Content-Disposition": _attachment(filename)} if filename is not None else {}
         super().__init__(
             items,

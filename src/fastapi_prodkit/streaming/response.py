@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from .._arguments import seconds
 from .._shutdown import Shutdown
 from ..errors import ConfigurationError, ProblemError
 from .feed import Feed
@@ -54,11 +55,9 @@ class StreamResponse(Response):
     ) -> None:
         if isinstance(items, str | bytes) or not isinstance(items, AsyncIterable | Iterable):
             raise ConfigurationError(f"{type(items).__name__} is no iterable of items: call the generator")
-        if not send_timeout > 0 or not drain_timeout >= 0:
-            raise ConfigurationError("give a send_timeout above 0 and a drain_timeout from 0 seconds")
         self.items = items
-        self.send_timeout = send_timeout
-        self.drain_timeout = drain_timeout
+        self.send_timeout = seconds("send_timeout", send_timeout, endless=True)
+        self.drain_timeout = seconds("drain_timeout", drain_timeout, zero=True, endless=True)
         self.status_code = status_code
         self.background = background
         self.init_headers(headers)

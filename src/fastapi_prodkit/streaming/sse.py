@@ -8,7 +8,8 @@ from typing import Any
 from fastapi.sse import ServerSentEvent, format_sse_event
 from starlette.background import BackgroundTask
 
-from ..errors import ConfigurationError, ProblemError
+from .._arguments import seconds
+from ..errors import ProblemError
 from .ndjson import json_bytes
 from .response import StreamResponse
 
@@ -46,8 +47,6 @@ class EventStreamResponse(StreamResponse):
         drain_timeout: float = 0.0,
         background: BackgroundTask | None = None,
     ) -> None:
-        if not heartbeat > 0 or not headers_after > 0:
-            raise ConfigurationError("give heartbeat and headers_after in seconds above 0")
         super().__init__(
             items,
             status_code,
@@ -56,8 +55,8 @@ class EventStreamResponse(StreamResponse):
             drain_timeout=drain_timeout,
             background=background,
         )
-        self.heartbeat = heartbeat
-        self.headers_after = headers_after
+        self.heartbeat = seconds("heartbeat", heartbeat, endless=True)
+        self.headers_after = seconds("headers_after", headers_after, endless=True)
 
     def encoder(self) -> Callable[[Any], bytes]:
         return _event

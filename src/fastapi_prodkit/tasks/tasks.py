@@ -16,6 +16,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, NamedTuple, ParamSpec, Self
 
+from .._arguments import count, seconds
 from ..errors import ConfigurationError, ProblemError
 
 __all__ = ["Tasks", "TasksFullError"]
@@ -67,17 +68,10 @@ class Tasks:
         max_threads: int = 8,
         drain_timeout: float = 10.0,
     ) -> None:
-        for name, bound in (("max_concurrency", max_concurrency), ("max_threads", max_threads)):
-            if bound < 1:
-                raise ConfigurationError(f"{name}={bound!r} lets nothing run: give at least 1")
-        if max_pending < 0:
-            raise ConfigurationError(f"max_pending={max_pending!r} is no length of a queue: give 0 or more")
-        if not drain_timeout >= 0:
-            raise ConfigurationError(f"drain_timeout={drain_timeout!r} is no time: give seconds from 0")
-        self._max_concurrency = max_concurrency
-        self._max_pending = max_pending
-        self._max_threads = max_threads
-        self._drain_timeout = drain_timeout
+        self._max_concurrency = count("max_concurrency", max_concurrency)
+        self._max_pending = count("max_pending", max_pending, least=0)
+        self._max_threads = count("max_threads", max_threads)
+        self._drain_timeout = seconds("drain_timeout", drain_timeout, zero=True, endless=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._deadline: float | None = None
         self._is_giving_up = False

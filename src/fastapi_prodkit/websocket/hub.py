@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from pydantic_core import to_json
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from .._arguments import count, function, seconds
 from ..errors import ConfigurationError, ProblemError, UnavailableError
 from ..typing import Bus
 from . import codes
@@ -50,19 +51,15 @@ class Hub:
     ) -> None:
         if not isinstance(bus, Bus):
             raise ConfigurationError(f"{bus!r} is no bus: give Hub a `backend.bus`")
-        if max_pending < 1 or max_message_size < 1:
-            raise ConfigurationError(
-                f"max_pending={max_pending!r} and max_message_size={max_message_size!r} must be at least 1"
-            )
+        count("max_pending", max_pending)
+        count("max_message_size", max_message_size)
+        seconds("send_timeout", send_timeout)
+        seconds("close_timeout", close_timeout)
         if overflow not in ("close", "drop_oldest"):
             raise ConfigurationError(f"overflow={overflow!r} must be 'close' or 'drop_oldest'")
-        if not (0 < send_timeout < math.inf and 0 < close_timeout < math.inf):
-            raise ConfigurationError(
-                f"send_timeout={send_timeout!r} and close_timeout={close_timeout!r} must be seconds above 0"
-            )
         self._bus = bus
         self._limits = Limits(max_pending, overflow, max_message_size, send_timeout, close_timeout)
-        self._clock = clock
+        self._clock = function("clock", clock)
         self._state: Literal["new", "open", "closed"] = "new"
         self._rooms: dict[str, Room] = {}
         self._sockets: set[Socket] = set()

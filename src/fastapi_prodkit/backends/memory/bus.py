@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ...errors import ConfigurationError
+from ..._arguments import count
 from .._inbox import Inbox
 
 __all__ = ["MemoryBus"]
@@ -19,9 +19,7 @@ class MemoryBus:
     """
 
     def __init__(self, *, max_pending: int = 1024) -> None:
-        if max_pending < 1:
-            raise ConfigurationError(f"max_pending={max_pending!r} delivers nothing: give it at least 1")
-        self._max_pending = max_pending
+        self._max_pending = count("max_pending", max_pending)
         self._inboxes: dict[str, set[Inbox]] = {}
 
     async def publish(self, channel: str, message: bytes) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ...errors import ConfigurationError
+from ..._arguments import count, function
 from ...typing import Charge, Limit, Verdict
 from .algorithms import ALGORITHMS, slack
 from .table import CountTable
@@ -31,12 +31,10 @@ class MemoryCounters:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        if max_keys < 1:
-            raise ConfigurationError(f"max_keys={max_keys!r} counts nobody: give it at least 1")
-        self._table = CountTable(max_keys)
-        self._clock = clock
+        self._table = CountTable(count("max_keys", max_keys))
+        self._clock = function("clock", clock)
         self._start = clock()  # small numbers keep their microseconds
-        self._wall_clock = wall_clock
+        self._wall_clock = function("wall_clock", wall_clock)
 
     def __len__(self) -> int:
         return len(self._table)

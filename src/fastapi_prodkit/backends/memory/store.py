@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cachetools import TLRUCache
 
-from ...errors import ConfigurationError
+from ..._arguments import count, function
 
 __all__ = ["MemoryStore"]
 
@@ -31,8 +31,8 @@ class MemoryStore:
     def __init__(
         self, *, max_bytes: int = 64 * 1024 * 1024, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        if max_bytes < 1024:
-            raise ConfigurationError(f"max_bytes={max_bytes!r} holds nothing: give it at least 1024 bytes")
+        count("max_bytes", max_bytes, least=1024)
+        function("clock", clock)
         self._entries: TLRUCache[str, _Entry] = TLRUCache(
             maxsize=max_bytes,
             ttu=lambda _key, entry, now: now + entry.ttl,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Self
 
-from ...errors import ConfigurationError, MissingExtraError
+from ..._arguments import count, function, seconds, text
+from ...errors import MissingExtraError
 
 try:
     import redis  # noqa: F401 -- importing this module is the consent to the dependency
@@ -44,10 +45,11 @@ class RedisBackend:
         max_pending: int = 1024,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        if not timeout > 0:
-            raise ConfigurationError(f"timeout={timeout!r} would fail every call: give seconds above 0")
-        if max_pending < 1:
-            raise ConfigurationError(f"max_pending={max_pending!r} delivers nothing: give it at least 1")
+        seconds("timeout", timeout)
+        count("max_pending", max_pending)
+        text("prefix", prefix)
+        if clock is not None:
+            function("clock", clock)
         self._wire = wire(url, timeout=timeout)
         self.store = RedisStore(self._wire, prefix=prefix)
         self.counters = RedisCounters(
