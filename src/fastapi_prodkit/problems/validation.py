@@ -64,7 +64,7 @@ def field_errors(
     :param quote: also pass on what validators of the app say, which may repeat the input.
     """
     return [
-        {"detail": _text(error, texts, quote), **_place(error["loc"], body), "code": error["type"]}
+        {"detail": _text(error, texts, quote), **_place(error, body), "code": error["type"]}
         for error in errors[:limit]
     ]
 
@@ -91,15 +91,16 @@ class _Bounds(dict[str, Any]):
         return "?" if name in self._UNSAFE else super().__getitem__(name)
 
 
-def _place(loc: Sequence[str | int], body: Any) -> dict[str, Any]:
+def _place(error: Mapping[str, Any], body: Any) -> dict[str, Any]:
+    loc = error["loc"]
     where = str(loc[0]) if loc else "body"
     member = _PLACES.get(where)
     if member is not None:
         return {member: str(loc[1])[:_LONGEST_NAME]} if len(loc) > 1 else {}
-    return {"pointer": _pointer(loc[1:], body)}
+    return {"pointer": _pointer(loc[1:], body, is_missing=error["type"].startswith("missing"))}
 
 
-def _pointer(loc: Sequence[str | int], body: Any) -> str:
+def _pointer(loc: Sequence[str | int], body: Any, *, is_missing: bool) -> str:
     """The location as an RFC 6901 pointer into the body as it was sent.
 
     Pydantic also names the branches of a union on the way; those are not in the body and are left out.
@@ -111,7 +112,7 @@ def _pointer(loc: Sequence[str | int], body: Any) -> str:
             node = node[step] if step < len(node) else None
         elif isinstance(node, Mapping) and step in node:
             node = node[step]
-        elif isinstance(node, Mapping) and index == last and isinstance(step, str):
+        elif isinstance(node, Mapping) and index == last and is_missing:
             node = None
         else:
             continue
