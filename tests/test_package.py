@@ -98,9 +98,7 @@ def test_types_that_must_not_pass_do_not() -> None:
         for number, text in enumerate(file.read_text().splitlines(), 1)
         for code in re.findall(r"# error: ([\w-]+)$", text)
     }
-    output, errors, _ = api.run(
-        ["--config-file", str(ROOT / "pyproject.toml"), "--no-incremental", *map(str, files)]
-    )
+    output, errors, _ = api.run(["--config-file", str(ROOT / "pyproject.toml"), *map(str, files)])
     found = {
         (Path(match[1]).name, int(match[2]), match[3])
         for match in re.finditer(r"^(.+?):(\d+): error: .*\[([\w-]+)\]$", output, re.MULTILINE)
