@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 from websockets.exceptions import InvalidStatus
 
 from fastapi_prodkit import ConfigurationError, Hub, MemoryBackend, ProblemError, UnavailableError
+from fastapi_prodkit.backends.memory import MemoryBus
 from fastapi_prodkit.typing import Backend
 from fastapi_prodkit.websocket import Socket
 
@@ -61,6 +63,47 @@ async def test_fifty_who_come_at_once_all_hear_the_first_message(backend: Backen
         clients = await asyncio.gather(*(server.connect("/rooms/a") for _ in range(50)))
         await hub.broadcast("a", "hello")
         assert await asyncio.gather(*(client.json() for client in clients)) == ["hello"] * 50
+
+
+class SlowBus(MemoryBus):
+    """A bus that confirms a subscription when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.confirm: dict[str, asyncio.Event] = {}
+        self.heard: set[str] = set()
+
+    @asynccontextmanager
+    async def subscribe(self, channel: str) -> AsyncIterator[AsyncIterator[bytes | None]]:
+        await self.confirm.setdefault(channel, asyncio.Event()).wait()
+        async with super().subscribe(channel) as messages:
+            self.heard.add(channel)
+            yield messages
+
+
+async def test_nobody_is_accepted_before_every_room_is_heard() -> None:
+    bus = SlowBus()
+    hub = Hub(bus)
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def endpoint(websocket: WebSocket) -> None:
+        async with hub.join(websocket, "a", "b") as member:
+            await member.send("welcome")
+            await member.wait_ended()
+
+    async with hub, serving(hub, app) as server:
+        connecting = asyncio.create_task(server.connect("/"))
+        while len(bus.confirm) < 2:
+            await asyncio.sleep(0.005)
+        bus.confirm["room:a"].set()
+        while "room:a" not in bus.heard:
+            await asyncio.sleep(0.005)
+        await hub.broadcast("a", "early")
+        assert not connecting.done()
+        bus.confirm["room:b"].set()
+        client = await connecting
+        assert [await client.json(), await client.json()] == ["early", "welcome"]
 
 
 async def test_a_loop_of_broadcasts_loses_nothing(backend: Backend) -> None:
@@ -349,6 +392,46 @@ async def test_a_cancellation_from_outside_is_passed_on(memory: MemoryBackend) -
         client = await server.connect("/")
         assert (await client.closed())[0] == 1012
         assert passed_on.is_set()
+
+
+async def test_an_on_gap_that_fails_is_a_code_too(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(member: Socket) -> None:
+        raise RuntimeError("a secret")
+
+    memory = MemoryBackend(max_pending=1)
+    hub = Hub(memory.bus)
+    async with hub, serving(hub, app_of(hub, listen, on_gap=fail)) as server:
+        client = await server.connect("/")
+        for number in range(5):
+            await memory.bus.publish("room:a", str(number).encode() * 9)  # more than the room can follow
+        assert await client.closed() == (1011, "")
+    assert "on_gap failed" in caplog.text
+
+
+async def test_what_happens_during_on_gap_is_told_afterwards() -> None:
+    calls = 0
+    go_on = asyncio.Event()
+
+    async def catch_up(member: Socket) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            member.tell_gap()
+            member.tell_gap()
+            await go_on.wait()
+            raise UnavailableError("the store is away")
+        await member.send(calls)
+
+    async def start(member: Socket) -> None:
+        member.tell_gap()
+        await member.wait_ended()
+
+    hub = Hub(MemoryBackend().bus)
+    async with hub, serving(hub, app_of(hub, start, on_gap=catch_up)) as server:
+        client = await server.connect("/")
+        go_on.set()
+        assert await client.json() == 2
+        assert calls == 2
 
 
 async def test_a_hub_that_was_not_entered_says_so(memory: MemoryBackend) -> None:

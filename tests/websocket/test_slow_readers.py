@@ -2,7 +2,7 @@
 
 import asyncio
 
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
 from fastapi_prodkit import Hub, MemoryBackend
 
@@ -85,6 +85,33 @@ async def test_the_goodbye_waits_for_what_was_sent_before() -> None:
         client.connection.transport.resume_reading()
         assert [(await client.json())[0] for _ in range(200)] == list(range(200))
         assert (await client.closed())[0] == 1000
+
+
+async def test_an_endpoint_that_waits_for_a_slow_client_learns_that_its_socket_ended() -> None:
+    hub = Hub(MemoryBackend().bus, max_pending=3, close_timeout=30)
+    app = FastAPI()
+    ended = asyncio.Event()
+    members = []
+
+    @app.websocket("/rooms/a")
+    async def pour(websocket: WebSocket) -> None:
+        async with hub.join(websocket) as member:
+            members.append(member)
+            try:
+                while True:
+                    await member.send(BIG)
+            except WebSocketDisconnect:
+                ended.set()
+                raise
+
+    async with hub, serving(hub, app) as server:
+        client = await stalled(server)
+        await asyncio.sleep(0.2)
+        members[0].end(3000)
+        async with asyncio.timeout(5):
+            await ended.wait()
+        client.connection.transport.resume_reading()
+        assert (await client.closed())[0] == 3000
 
 
 async def test_an_endpoint_that_sends_too_fast_waits_for_its_client() -> None:

@@ -120,8 +120,7 @@ class Hub:
         )
         self._sockets.add(socket)
         try:
-            for room in rooms:
-                await self.enter(socket, room)
+            await asyncio.gather(*(self.enter(socket, room) for room in rooms))
             await websocket.accept(subprotocol=_choose(websocket.scope["subprotocols"], subprotocols))
             socket.open()
         except BaseException:

@@ -46,6 +46,7 @@ class Outbox:
         self._pending: deque[str] = deque()
         self._space = asyncio.Event()
         self._started = False
+        self._closed = False
         self._writer: asyncio.Task[None] | None = None
         self._context = contextvars.copy_context()
 
@@ -68,8 +69,8 @@ class Outbox:
             self._stalled()
 
     async def space(self) -> None:
-        """Wait until another message may be put."""
-        while len(self._pending) >= self._max_pending:
+        """Wait until another message may be put, or none ever will."""
+        while len(self._pending) >= self._max_pending and not self._closed:
             self._space.clear()
             await self._space.wait()
 
@@ -78,12 +79,17 @@ class Outbox:
         if self._writer is not None:
             await asyncio.wait([self._writer])
 
-    def discard(self) -> None:
-        """Drop what waits, a message that is being written included."""
-        self._pending.clear()
+    def close(self, *, discard: bool) -> None:
+        """Nothing more is put.
+
+        :param discard: drop what waits, a message that is being written included.
+        """
+        self._closed = True
         self._space.set()
-        if self._writer is not None:
-            self._writer.cancel()
+        if discard:
+            self._pending.clear()
+            if self._writer is not None:
+                self._writer.cancel()
 
     def _write(self, text: str) -> None:
         sending = self._send(text)

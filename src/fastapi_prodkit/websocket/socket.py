@@ -12,8 +12,8 @@ from typing import Any, Literal, Self
 from pydantic_core import from_json, to_json
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..errors import UnavailableError
 from . import codes
+from .gap import GapCalls
 from .inbox import Inbox
 from .outbox import Outbox
 from .transport import find_transport
@@ -54,7 +54,6 @@ class Socket:
         self.websocket = websocket
         self.rooms: set[str] = set()
         self._limits = limits
-        self._on_gap = on_gap
         self._on_end = on_end
         self._expires = expires
         self._clock = clock
@@ -67,12 +66,11 @@ class Socket:
             stalled=self._too_slow,
             lost=lambda: self.end(codes.LOST, tell=False),
         )
+        self._gap = on_gap and GapCalls(lambda: on_gap(self), failed=lambda: self.end(codes.FAILED))
         self._transport = find_transport()
         self._code: int | None = None
         self._closing: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._gap: asyncio.Task[None] | None = None
-        self._gap_again = False
         self._body: asyncio.Task[Any] | None = None
         self._interrupted = False
         self._timer: asyncio.TimerHandle | None = None
@@ -126,13 +124,9 @@ class Socket:
             self._outbox.put(text)
 
     def tell_gap(self) -> None:
-        """Call `on_gap`, one call at a time."""
-        if self._on_gap is None or self._code is not None:
-            return
-        if self._gap is not None:
-            self._gap_again = True
-            return
-        self._gap = asyncio.create_task(self._call_on_gap(self._on_gap))
+        """Messages may be missing: call `on_gap`."""
+        if self._gap is not None and self._code is None:
+            self._gap.tell()
 
     def open(self) -> None:
         """The handshake is done: read, and write what was queued meanwhile."""
@@ -155,8 +149,7 @@ class Socket:
         self._code = code
         self._on_end(self)
         self._inbox.end(discard=tell)
-        if not (flush and tell):
-            self._outbox.discard()
+        self._outbox.close(discard=not (flush and tell))
         self._ended.set()
         self._set_timer(self._limits.close_timeout, self._interrupt)
         if tell and self._reader is not None:
@@ -171,14 +164,13 @@ class Socket:
         self._body = None
         if self._timer is not None:
             self._timer.cancel()
-        tasks = [task for task in (self._reader, self._gap) if task is not None]
-        for task in tasks:
-            task.cancel()
+        if self._gap is not None:
+            self._gap.cancel()
+        if self._reader is not None:
+            self._reader.cancel()
         if self._closing is not None:
-            tasks.append(self._closing)
-        if tasks:
-            await asyncio.wait(tasks)
-        self._outbox.discard()
+            await asyncio.wait([self._closing])
+        self._outbox.close(discard=True)
         transport = self._transport
         if transport is not None and transport.get_write_buffer_size():
             asyncio.get_running_loop().call_later(self._limits.close_timeout, transport.abort)
@@ -187,18 +179,16 @@ class Socket:
         while True:
             try:
                 message = await self.websocket.receive()
-            except RuntimeError:  # the close frame went out before this receive
-                return
+            except Exception as error:
+                logger.debug("nothing more can be read: %s", type(error).__name__)
+                message = {"type": "websocket.disconnect", "code": codes.LOST}
             if message["type"] == "websocket.disconnect":
                 self.end(message.get("code") or codes.NO_CODE, tell=False)
                 return
             text = message.get("text")
             if text is None:
                 self.end(codes.NOT_TEXT, "Send text, not bytes.")
-            elif len(text) > self._limits.max_message_size or (
-                len(text) * 4 > self._limits.max_message_size
-                and len(text.encode()) > self._limits.max_message_size
-            ):
+            elif len(text.encode()) > self._limits.max_message_size:
                 self.end(codes.TOO_BIG, f"A message may have {self._limits.max_message_size} bytes.")
             else:
                 await self._inbox.put(text)
@@ -228,22 +218,6 @@ class Socket:
                 await self.websocket.close(code, codes.fitting(reason))
         except Exception as error:  # a client that does not read, or is gone
             logger.debug("no close frame was sent: %s", type(error).__name__)
-
-    async def _call_on_gap(self, on_gap: Callable[[Socket], Awaitable[None]]) -> None:
-        try:
-            await on_gap(self)
-            while self._gap_again:
-                self._gap_again = False
-                await on_gap(self)
-        except WebSocketDisconnect:
-            pass
-        except UnavailableError as error:
-            logger.warning("on_gap found a place away, and is called again when the bus is heard: %s", error)
-        except Exception:
-            logger.exception("on_gap failed")
-            self.end(codes.FAILED)
-        finally:
-            self._gap = None
 
     def _too_slow(self) -> None:
         logger.warning("closed a socket that reads too slowly")
