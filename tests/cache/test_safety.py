@@ -1,0 +1,345 @@
+"""Nobody receives what was made for another."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from secrets import token_urlsafe
+from typing import Annotated, Any
+
+import httpx2
+import pytest
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response, Security
+from fastapi.security import (
+    APIKeyCookie,
+    APIKeyHeader,
+    APIKeyQuery,
+    HTTPAuthorizationCredentials,
+    HTTPBasic,
+    HTTPBasicCredentials,
+    HTTPBearer,
+    OAuth2PasswordBearer,
+)
+from pydantic import BaseModel
+
+from fastapi_prodkit import Cache, CacheMiddleware, JWTAuth, MemoryBackend, RedisBackend
+from fastapi_prodkit.auth import Claims, query
+
+from ..servers import RedisServer
+from .conftest import Connect
+
+who: ContextVar[str] = ContextVar("who", default="nobody")
+
+
+class Session:
+    """An object with no identity but its address."""
+
+    def __init__(self, user: str) -> None:
+        self.user = user
+
+
+SCHEMES: dict[str, tuple[Any, Any]] = {
+    "Authorization": (
+        OAuth2PasswordBearer("/token"),
+        lambda user: {"headers": {"authorization": f"bearer {user}"}},
+    ),
+    "Cookie": (APIKeyCookie(name="session"), lambda user: {"headers": {"cookie": f"session={user}"}}),
+    "X-API-Key": (APIKeyHeader(name="X-API-Key"), lambda user: {"headers": {"x-api-key": user}}),
+    "query key": (APIKeyQuery(name="key"), lambda user: {"params": {"key": user}}),
+}
+
+
+def _by_value(app: FastAPI, cache: Cache, scheme: Any) -> None:
+    async def user(key: str = Security(scheme)) -> str:
+        return key.removeprefix("bearer ")
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def me(name: str = Depends(user)) -> str:
+        return name
+
+
+def _by_request_state(app: FastAPI, cache: Cache, scheme: Any) -> None:
+    async def user(request: Request, key: str = Security(scheme)) -> None:
+        request.state.user = key
+
+    @app.get("/", dependencies=[Depends(user)])
+    @cache(ttl=60)
+    async def me(request: Request) -> str:
+        name: str = request.state.user
+        return name
+
+
+def _by_context_variable(app: FastAPI, cache: Cache, scheme: Any) -> None:
+    async def user(key: str = Security(scheme)) -> None:
+        who.set(key)
+
+    @app.get("/", dependencies=[Depends(user)])
+    @cache(ttl=60)
+    async def me() -> str:
+        return who.get()
+
+
+def _by_injected_object(app: FastAPI, cache: Cache, scheme: Any) -> None:
+    async def session(key: str = Security(scheme)) -> AsyncIterator[Session]:
+        yield Session(key)
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def me(session: Session = Depends(session)) -> str:
+        return session.user
+
+
+@pytest.mark.parametrize("channel", [_by_value, _by_request_state, _by_context_variable, _by_injected_object])
+@pytest.mark.parametrize("place", SCHEMES)
+async def test_everyone_receives_their_own(connect: Connect, place: str, channel: Any) -> None:
+    scheme, as_user = SCHEMES[place]
+    app = FastAPI()
+    app.add_middleware(CacheMiddleware)
+    channel(app, Cache(), scheme)
+    async with connect(app) as client:
+        for user in ("ann", "bob", "ann", "bob"):
+            answer = await client.get("/", **as_user(user))
+            assert user in answer.json()
+        anonymous = await client.get("/")
+    assert anonymous.status_code in (401, 403)
+
+
+@pytest.mark.parametrize("scheme", [HTTPBearer(), HTTPBasic()], ids=["bearer", "basic"])
+async def test_http_schemes_are_part_of_the_key(connect: Connect, scheme: Any) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def me(given: HTTPAuthorizationCredentials | HTTPBasicCredentials = Security(scheme)) -> str:
+        return given.credentials if isinstance(given, HTTPAuthorizationCredentials) else given.username
+
+    async with connect(app) as client:
+        for user in ("ann", "bob", "ann"):
+            auth = {"auth": (user, "x")} if isinstance(scheme, HTTPBasic) else {}
+            headers = {} if auth else {"authorization": f"Bearer {user}"}
+            assert (await client.get("/", headers=headers, **auth)).json() == user  # type: ignore[arg-type]  # one of both
+
+
+@pytest.mark.parametrize("in_query", [False, True], ids=["header", "query"])
+async def test_tokens_of_jwt_auth_are_part_of_the_key_and_checked_on_hits(
+    connect: Connect, *, in_query: bool
+) -> None:
+    source: dict[str, Any] = {"sources": [query("token")]} if in_query else {}
+    auth = JWTAuth(token_urlsafe(48), algorithms=["HS256"], **source)
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+    calls = []
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def me(claims: Claims = Depends(auth)) -> str:
+        calls.append(1)
+        return claims.subject
+
+    def asked(token: str) -> dict[str, Any]:
+        return {"params": {"token": token}} if in_query else {"headers": {"authorization": f"Bearer {token}"}}
+
+    tokens = {user: auth.issue(user, ttl=60) for user in ("ann", "bob")}
+    async with connect(app) as client:
+        for user in ("ann", "bob", "ann", "bob"):
+            assert (await client.get("/", **asked(tokens[user]))).json() == user
+        assert len(calls) == 2
+        assert (await client.get("/", **asked("forged"))).status_code == 401
+        assert (await client.get("/")).status_code == 401
+
+
+async def test_credentials_that_nobody_declares_keep_answers_apart(connect: Connect) -> None:
+    app, cache = FastAPI(), Cache()
+
+    async def identify(request: Request, call_next: Any) -> Any:
+        who.set(request.headers.get("authorization", "nobody"))
+        return await call_next(request)
+
+    app.middleware("http")(identify)
+    app.add_middleware(CacheMiddleware)
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def me() -> str:
+        return who.get()
+
+    async with connect(app) as client:
+        for user in ("ann", "bob", "ann"):
+            answer = await client.get("/", headers={"authorization": user})
+            assert answer.json() == user
+            assert answer.headers["cache-control"] == "private, no-cache"
+            assert answer.headers["vary"] == "authorization"
+        assert (await client.get("/")).json() == "nobody"
+
+
+async def test_shared_is_one_answer_for_everybody_and_still_refuses(connect: Connect) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+    calls = []
+
+    async def member(key: str = Security(APIKeyHeader(name="x-api-key"))) -> None:
+        if key == "expired":
+            raise HTTPException(403)
+
+    @app.get("/", dependencies=[Depends(member)])
+    @cache(ttl=60, shared=True)
+    async def index() -> int:
+        calls.append(1)
+        return len(calls)
+
+    async with connect(app) as client:
+        for key, etag in (("ann", ""), ("bob", '"x"'), ("expired", "*")):
+            headers = {"x-api-key": key, "cookie": f"id={key}", "if-none-match": etag}
+            answer = await client.get("/", headers=headers)
+            assert answer.status_code == (403 if key == "expired" else 200)
+    assert calls == [1]
+
+
+async def test_a_route_that_reads_the_raw_request_is_private(connect: Connect) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+
+    async def tenant(request: Request) -> str:
+        return request.headers.get("x-tenant", "")
+
+    @app.get("/private")
+    @cache(ttl=60)
+    async def private(name: str = Depends(tenant)) -> str:
+        return name
+
+    @app.get("/keyed")
+    @cache(ttl=60, key=lambda name: name)
+    async def keyed(name: str = Depends(tenant)) -> str:
+        return name
+
+    @app.get("/shared")
+    @cache(ttl=60, shared=True, vary=["x-tenant"])
+    async def shared(request: Request) -> str:
+        return f"{request.headers.get('x-tenant')} {request.url}"
+
+    async with connect(app) as client:
+        for path in ("/private", "/keyed"):
+            for name in ("a", "b", "a"):
+                answer = await client.get(path, headers={"x-tenant": name})
+                assert answer.json() == name
+                note = answer.headers["cache-status"]
+        assert note == "prodkit; hit; ttl=59"
+        answer = await client.get("/private")
+        assert answer.headers["cache-status"].startswith("prodkit; fwd=bypass")
+        assert "tenant reads the raw request" in answer.headers["cache-status"]
+        for path in ("/shared?a=1", "/shared?a=2", "http://other/shared?a=1"):
+            for name in ("a", "b"):
+                answer = await client.get(path, headers={"x-tenant": name})
+                assert answer.json() == f"{name} {answer.request.url}"
+
+
+async def test_overridden_dependencies_bring_their_own_inputs(connect: Connect) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+
+    async def plain() -> str:
+        return "plain"
+
+    async def by_header(x_user: Annotated[str, Header()]) -> str:
+        return x_user
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def me(user: str = Depends(plain)) -> str:
+        return user
+
+    async with connect(app) as client:
+        assert (await client.get("/")).json() == "plain"
+        app.dependency_overrides[plain] = by_header
+        for user in ("ann", "bob"):
+            assert (await client.get("/", headers={"x-user": user})).json() == user
+
+
+async def test_undeclared_query_parameters_make_no_new_entries(connect: Connect) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+    calls = []
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def index(q: Annotated[str, Query()] = "") -> int:
+        calls.append(q)
+        return len(calls)
+
+    async with connect(app) as client:
+        for number in range(20):
+            await client.get(f"/?q=1&utm_source={number}")
+    assert calls == ["1"]
+
+
+class Public(BaseModel):
+    name: str
+
+
+class Private(Public):
+    password: str = "hunter2"
+
+
+async def test_only_what_the_client_may_see_is_stored(connect: Connect, redis_server: RedisServer) -> None:
+    async with RedisBackend(redis_server.url, timeout=2) as backend:
+        app, cache = FastAPI(), Cache(backend.store)
+        app.add_middleware(CacheMiddleware)
+
+        @app.get("/", response_model=Public)
+        @cache(ttl=60, tags=["user:ann@example.com"])
+        async def me(x_token: Annotated[str, Header()]) -> Private:
+            return Private(name="ann")
+
+        async with connect(app) as client:
+            await client.get("/", headers={"x-token": "topsecret", "authorization": "Bearer abcdef"})
+        keys = redis_server.command("KEYS", "*").split("\r\n")[2::2]
+        values = await backend.store.get(*(key.removeprefix("prodkit:") for key in keys))
+    dump = b"".join(filter(None, values))
+    assert b'{"name":"ann"}' in dump
+    for secret in ("hunter2", "password", "topsecret", "abcdef", "ann@example.com"):
+        assert secret.encode() not in dump
+        assert not any(secret in key for key in keys)
+
+
+@pytest.mark.parametrize(
+    "field", ["private", "no-store", "no-cache", "max-age=0", "s-maxage=0, max-age=60", "private, max-age=60"]
+)
+async def test_what_the_endpoint_forbids_is_not_stored(connect: Connect, field: str) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+    calls = []
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def index(response: Response) -> int:
+        calls.append(1)
+        response.headers["cache-control"] = field
+        return len(calls)
+
+    async with connect(app) as client:
+        for _ in range(2):
+            answer = await client.get("/")
+            assert answer.headers["cache-control"] == field
+    assert len(calls) == 2
+    assert "detail=" in answer.headers["cache-status"]
+
+
+async def test_two_apps_on_one_store_do_not_meet(connect: Connect) -> None:
+    backend = MemoryBackend()
+
+    def build(name: str, **options: Any) -> FastAPI:
+        app, cache = FastAPI(), Cache(backend.store, **options)
+        app.add_middleware(CacheMiddleware)
+
+        @app.get("/")
+        @cache(ttl=60)
+        async def index() -> str:
+            return name
+
+        return app
+
+    async with connect(build("one", namespace="one")) as one, connect(build("two", namespace="two")) as two:
+        answers: list[httpx2.Response] = [await client.get("/") for client in (one, two, one, two)]
+    assert [answer.json() for answer in answers] == ["one", "two", "one", "two"]
