@@ -100,10 +100,10 @@ class CachedRoute:
         plan = self._plans[id(matched(request.scope))]
         call = _Call(slot, request, response, kwargs, Asked(request.scope["headers"]), self._inputs(plan))
         if slot.refresh is not None:
-            return await self._refresh(call, slot.refresh)
+            return await self._capture(call, slot.refresh)
         reason = self._bypass(call)
         if reason is not None:
-            slot.note = cache_status("fwd=bypass", f'detail="{reason}"')
+            slot.note = cache_status(*reason)
             return await self._compute(kwargs)
         key, stamps = await self._key(plan, call)
         return await self._answer(call, key, stamps)
@@ -133,12 +133,13 @@ class CachedRoute:
                 return Response(status_code=504, headers={"cache-status": "prodkit; fwd=miss"})
             return self._hit(call, found.entry)
         if self.options.obeys_clients and self._is_forced(control):
-            return await self._capture(call, await engine.afresh(key, stamps), None)
+            return await self._capture(call, await engine.afresh(key, stamps), fwd="request")
         outcome = await engine.obtain(key, stamps, policy)
         if outcome.entry is None:
             assert outcome.ticket is not None
             last = outcome.found.entry if outcome.found is not None else None
-            return await self._capture(call, outcome.ticket, last)
+            fwd = "miss" if last is None else "stale"
+            return await self._capture(call, outcome.ticket, last, fwd=fwd)
         if outcome.found is not None:
             ticket = engine.reserve_refresh(outcome.found, policy)
             if ticket is not None:
@@ -146,7 +147,9 @@ class CachedRoute:
                 engine.spawn(self._replay(call.slot, ticket, body))
         return self._hit(call, outcome.entry, collapsed=outcome.collapsed)
 
-    async def _capture(self, call: _Call, ticket: Ticket, last: Entry | None) -> Any:
+    async def _capture(
+        self, call: _Call, ticket: Ticket, last: Entry | None = None, *, fwd: str = "miss"
+    ) -> Any:
         """Compute the value and have the slot keep what FastAPI makes of it."""
         slot, options = call.slot, self.options
         slot.capture = Capture(
@@ -160,6 +163,7 @@ class CachedRoute:
             call.inputs.selecting,
             options.cache_control(private=call.inputs.credentials and bool(call.asked.credentials)),
             options.draw_ttl(),
+            f"fwd={fwd}",
         )
         saved = last if last is not None and options.policy.may_serve_on_error(last, ticket.now()) else None
         try:
@@ -169,7 +173,7 @@ class CachedRoute:
                 ticket.settle(saved)
                 return self._hit(call, saved, failed=True)
             ticket.fail(error)
-            slot.note = cache_status("fwd=miss")
+            slot.note = cache_status(slot.capture.fwd)
             raise
         if saved is not None and isinstance(value, Response) and value.status_code >= 500:
             ticket.settle(saved)
@@ -178,18 +182,14 @@ class CachedRoute:
         return value
 
     async def _replay(self, slot: Slot, ticket: Ticket, body: bytes) -> None:
+        """Refresh an entry behind the request that was served it, unless another process does."""
         try:
-            await replay(slot, ticket, body)
+            if await self.engine.lead(ticket, self.options.policy, wait=False) is None:
+                await replay(slot, ticket, body)
         except Exception as error:
             self.engine.report(error)
         finally:
             await ticket.close()
-
-    async def _refresh(self, call: _Call, ticket: Ticket) -> Any:
-        """Called by a replay: compute, unless another process does."""
-        if await self.engine.lead(ticket, self.options.policy, wait=False) is not None:
-            return Response(status_code=204)
-        return await self._capture(call, ticket, None)
 
     async def _compute(self, kwargs: dict[str, Any]) -> Any:
         return await self.options.call(self.arguments.function, (), kwargs)
@@ -211,20 +211,19 @@ class CachedRoute:
             plan.overridden = {state: known}
         return known
 
-    def _bypass(self, call: _Call) -> str | None:
-        """Why this request is none of ours."""
+    def _bypass(self, call: _Call) -> tuple[str, ...] | None:
+        """Why this request is none of ours, in the words of RFC 9211."""
         options = self.options
         if options.is_disabled():
-            return "disabled"
-        method = call.request.scope["method"]
-        if method not in options.methods:
-            return f"method {method}"
+            return _bypass("disabled")
+        if call.request.scope["method"] not in options.methods:
+            return ("fwd=method",)
         if call.asked.range:
-            return "range"
+            return _bypass("range")
         if call.inputs.readers and not options.is_shared:
-            return f"{call.inputs.readers[0]} reads the raw request"
+            return _bypass(f"{call.inputs.readers[0]} reads the raw request")
         if options.obeys_clients and "no-store" in call.asked.control:
-            return "no-store asked"
+            return ("fwd=request",)
         return None
 
     async def _key(self, plan: _Plan, call: _Call) -> tuple[str, tuple[str, ...]]:
@@ -319,6 +318,10 @@ class CachedRoute:
                 f"{route.path} is cached, but the cache is not installed: app.add_middleware(CacheMiddleware)"
             )
         self.attach(app, route)
+
+
+def _bypass(reason: str) -> tuple[str, ...]:
+    return "fwd=bypass", f'detail="{reason}"'
 
 
 class _Stored(Response):

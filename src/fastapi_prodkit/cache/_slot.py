@@ -81,7 +81,7 @@ class Slot:
                 self._head = {**message, "headers": kept.fields}
                 return
             capture.ticket.settle(Waiting.ALONE)
-            note = cache_status("fwd=miss", f'detail="{kept}"')
+            note = cache_status(capture.fwd, f'detail="{kept}"')
         if note is not None:
             message = {**message, "headers": [*message.get("headers", ()), note]}
         await self._send(message)
@@ -102,7 +102,7 @@ class Slot:
         elif not message.get("more_body", False):
             message = await self._finish(capture, message)
         else:
-            await self._send_head(cache_status("fwd=miss", "stored"))
+            await self._send_head(cache_status(capture.fwd, "stored"))
         await self._send(message)
 
     async def _finish(self, capture: Capture, message: Message) -> Message:
@@ -118,7 +118,7 @@ class Slot:
         is_stored = capture.ticket.stamps is not None
         await capture.ticket.publish(entry, ttl=capture.lifetime(entry))
         if self._head is not None:
-            added.append(cache_status("fwd=miss", *(["stored"] if is_stored else [])))
+            added.append(cache_status(capture.fwd, *(["stored"] if is_stored else [])))
             head = {**self._head, "headers": [*self._head["headers"], *added]}
             if entry.status == 200 and is_unchanged(capture.asked, head["headers"]):
                 await self._send({**head, "status": 304, "headers": not_modified(head["headers"])})
@@ -136,7 +136,7 @@ class Slot:
         self._entry = None
         self._body.clear()
         self.capture.ticket.settle(Waiting.ALONE)
-        await self._send_head(cache_status("fwd=miss", f'detail="{reason}"'))
+        await self._send_head(cache_status(self.capture.fwd, f'detail="{reason}"'))
 
 
 def slot_of(request: Any) -> Slot | None:

@@ -23,6 +23,7 @@ class Capture(NamedTuple):
     :param vary: the request header fields to name in Vary.
     :param selecting: all of them that are part of the key, were they in this request or not.
     :param ttl: seconds for which the answer is fresh.
+    :param fwd: why it is computed, in the words of RFC 9211.
     """
 
     ticket: Ticket
@@ -35,6 +36,7 @@ class Capture(NamedTuple):
     selecting: frozenset[str]
     cache_control: bytes
     ttl: float
+    fwd: str
 
     def lifetime(self, entry: Entry) -> float:
         """Seconds for which the store has to hold the entry."""

@@ -1,0 +1,240 @@
+"""RFC 9110, 9111 and 9211, as a client sees them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import httpx2
+import pytest
+from fastapi import Depends, FastAPI, HTTPException, Response
+
+from fastapi_prodkit import Cache, CacheMiddleware
+
+from .conftest import Connect
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def build(cache: Cache, **options: object) -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(CacheMiddleware)
+    app.state.calls = 0
+
+    @app.get("/")
+    @cache(ttl=60, **options)  # type: ignore[arg-type]  # any options
+    async def index(response: Response) -> dict[str, int]:
+        app.state.calls += 1
+        response.headers["last-modified"] = "Sat, 03 Jan 2026 00:00:00 GMT"
+        return {"a": 1}
+
+    return app
+
+
+async def _etag(client: httpx2.AsyncClient) -> str:
+    etag: str = (await client.get("/")).headers["etag"]
+    return etag
+
+
+@pytest.mark.parametrize("warm", [True, False], ids=["hit", "miss"])
+@pytest.mark.parametrize(
+    ("field", "status"),
+    [
+        ("{etag}", 304),
+        ("W/{etag}", 304),
+        ('"other", {etag}', 304),
+        ('"a,b" , W/"x",{etag}', 304),
+        ("*", 304),
+        ('"other"', 200),
+        ('"other", "more"', 200),
+    ],
+)
+async def test_if_none_match(connect: Connect, field: str, status: int, *, warm: bool) -> None:
+    cache = Cache()
+    app = build(cache)
+    async with connect(app) as client:
+        etag = await _etag(client)
+        if not warm:
+            await cache.clear()
+        answer = await client.get("/", headers={"if-none-match": field.format(etag=etag)})
+    assert answer.status_code == status
+    assert answer.headers["etag"] == etag
+    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.content == (b"" if status == 304 else b'{"a":1}')
+    assert ("content-length" in answer.headers) == (status == 200)
+
+
+@pytest.mark.parametrize(
+    ("since", "status"),
+    [
+        ("Sat, 03 Jan 2026 00:00:00 GMT", 304),
+        ("Sun, 04 Jan 2026 00:00:00 GMT", 304),
+        ("Fri, 02 Jan 2026 00:00:00 GMT", 200),
+        ("nonsense", 200),
+    ],
+)
+async def test_if_modified_since(connect: Connect, since: str, status: int) -> None:
+    async with connect(build(Cache())) as client:
+        await client.get("/")
+        assert (await client.get("/", headers={"if-modified-since": since})).status_code == status
+        both = {"if-modified-since": since, "if-none-match": '"other"'}
+        assert (await client.get("/", headers=both)).status_code == 200, "If-None-Match goes first"
+
+
+def test_the_etag_is_strong_and_the_same_in_every_process() -> None:
+    from fastapi_prodkit.cache._http import etag_of
+
+    script = "from fastapi_prodkit.cache._http import etag_of; print(etag_of(b'x' * 1000).decode())"
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == etag_of(b"x" * 1000).decode()
+    assert not process.stdout.startswith("W/")
+
+
+async def test_age_grows_and_ends_with_the_ttl(connect: Connect) -> None:
+    clock = Clock()
+    app = build(Cache(clock=clock))
+    async with connect(app) as client:
+        assert "age" not in (await client.get("/")).headers
+        clock.now += 42
+        hit = await client.get("/")
+        assert hit.headers["age"] == "42"
+        assert hit.headers["cache-status"] == "prodkit; hit; ttl=18"
+        clock.now += 18
+        assert "age" not in (await client.get("/")).headers
+    assert app.state.calls == 2
+
+
+async def test_max_age_tells_clients_that_they_need_not_ask(connect: Connect) -> None:
+    async with connect(build(Cache(), max_age=30)) as client:
+        for _ in range(2):
+            assert (await client.get("/")).headers["cache-control"] == "max-age=30"
+
+
+async def test_only_if_cached_is_never_computed(connect: Connect) -> None:
+    app = build(Cache())
+    async with connect(app) as client:
+        headers = {"cache-control": "only-if-cached"}
+        assert (await client.get("/", headers=headers)).status_code == 504
+        assert app.state.calls == 0
+        await client.get("/")
+        assert (await client.get("/", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers", [{"cache-control": "no-cache"}, {"cache-control": "max-age=0"}, {"pragma": "no-cache"}]
+)
+@pytest.mark.parametrize("obeys", [False, True])
+async def test_whether_clients_are_obeyed_is_an_option(
+    connect: Connect, headers: dict[str, str], *, obeys: bool
+) -> None:
+    app = build(Cache(obeys_clients=obeys))
+    async with connect(app) as client:
+        await client.get("/")
+        answer = await client.get("/", headers=headers)
+        assert app.state.calls == (2 if obeys else 1)
+        assert ("fwd=request" in answer.headers["cache-status"]) == obeys
+        assert "; hit" in (await client.get("/")).headers["cache-status"]
+
+
+async def test_no_store_asked_by_a_client_is_obeyed_where_clients_are(connect: Connect) -> None:
+    app = build(Cache(obeys_clients=True))
+    async with connect(app) as client:
+        for _ in range(2):
+            await client.get("/", headers={"cache-control": "no-store"})
+        assert app.state.calls == 2
+        assert "stored" in (await client.get("/")).headers["cache-status"]
+
+
+async def test_a_304_comes_only_after_the_dependencies(connect: Connect) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+    closed = False
+
+    async def door() -> None:
+        if closed:
+            raise HTTPException(401)
+
+    @app.get("/", dependencies=[Depends(door)])
+    @cache(ttl=60)
+    async def index() -> int:
+        return 1
+
+    async with connect(app) as client:
+        etag = await _etag(client)
+        closed = True
+        assert (await client.get("/", headers={"if-none-match": etag})).status_code == 401
+        assert (await client.get("/", headers={"if-none-match": "*"})).status_code == 401
+
+
+async def test_a_validator_of_another_resource_does_not_match(connect: Connect) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+
+    @app.get("/{name}")
+    @cache(ttl=60)
+    async def read(name: str) -> str:
+        return name
+
+    async with connect(app) as client:
+        other = (await client.get("/a")).headers["etag"]
+        for _ in range(2):
+            answer = await client.get("/b", headers={"if-none-match": other})
+            assert (answer.status_code, answer.json()) == (200, "b")
+
+
+@pytest.mark.parametrize(
+    ("vary", "stored"), [("Accept-Language", False), ("*", False), ("X-Known", True), ("Cookie", True)]
+)
+async def test_vary_of_the_endpoint_must_be_part_of_the_key(
+    connect: Connect, vary: str, *, stored: bool
+) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+
+    @app.get("/")
+    @cache(ttl=60, vary=["x-known"])
+    async def index(response: Response) -> int:
+        response.headers["vary"] = vary
+        return 1
+
+    async with connect(app) as client:
+        for _ in range(2):
+            answer = await client.get("/")
+    assert ("; hit" in answer.headers["cache-status"]) == stored
+    if not stored:
+        assert f"varies by {vary.lower()}" in answer.headers["cache-status"]
+
+
+async def test_cache_status_says_why_on_every_response(connect: Connect) -> None:
+    app, cache = FastAPI(), Cache(max_bytes=10)
+    app.add_middleware(CacheMiddleware)
+
+    @app.api_route("/", methods=["GET", "PUT"])
+    @cache(ttl=60)
+    async def index(response: Response, kind: str = "") -> str:
+        if kind == "cookie":
+            response.set_cookie("a", "1")
+        if kind == "error":
+            raise HTTPException(500)
+        return "x" * (20 if kind == "large" else 1)
+
+    reasons = {
+        "": "prodkit; fwd=miss; stored",
+        "cookie": 'prodkit; fwd=miss; detail="sets a cookie"',
+        "large": 'prodkit; fwd=miss; detail="too large"',
+        "error": "prodkit; fwd=miss",
+    }
+    async with connect(app) as client:
+        for kind, reason in reasons.items():
+            assert (await client.get("/", params={"kind": kind})).headers["cache-status"] == reason
+        assert (await client.put("/")).headers["cache-status"] == "prodkit; fwd=method"
+        ranged = await client.get("/", headers={"range": "bytes=0-1"})
+        assert ranged.headers["cache-status"] == 'prodkit; fwd=bypass; detail="range"'
+        with cache.disabled():
+            assert "disabled" in (await client.get("/")).headers["cache-status"]

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+from fastapi import Depends, FastAPI, HTTPException
+
+from fastapi_prodkit import Cache, CacheMiddleware
+from fastapi_prodkit.typing import Backend
+
+from .conftest import Connect
+from .test_http import Clock
+
+
+async def _settled(condition: object) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # type: ignore[operator]  # any callable
+            await asyncio.sleep(0.005)
+
+
+async def test_a_stale_answer_is_served_at_once_and_refreshed_once(
+    backend: Backend, connect: Connect
+) -> None:
+    clock = Clock()
+    opened: list[str] = []
+    calls: list[int] = []
+    refreshing = asyncio.Event()
+
+    async def session() -> AsyncIterator[int]:
+        opened.append("open")
+        yield 1
+        opened.append("close")
+
+    def build() -> FastAPI:
+        cache = Cache(backend.store, clock=clock)
+        app = FastAPI()
+        app.add_middleware(CacheMiddleware)
+
+        @app.get("/{name}")
+        @cache(ttl=10, stale=30)
+        async def read(name: str, value: int = Depends(session)) -> int:
+            calls.append(value)
+            if len(calls) > 1:
+                await refreshing.wait()
+            return len(calls)
+
+        return app
+
+    async with connect(build()) as one, connect(build()) as other:
+        assert (await one.get("/a")).json() == 1
+        clock.now += 20
+        opened.clear()
+        answers = [await client.get("/a") for client in (one, other) for _ in range(5)]
+        assert [answer.json() for answer in answers] == [1] * 10
+        assert {answer.headers["age"] for answer in answers} == {"20"}
+        assert {answer.headers["cache-status"] for answer in answers} == {"prodkit; hit; ttl=-10"}
+        await _settled(lambda: len(calls) == 2)
+        refreshing.set()
+        await _settled(lambda: len(opened) >= 22)
+        assert opened.count("open") == opened.count("close"), "the refresh opened and closed its own"
+        for client in (one, other):
+            assert (await client.get("/a")).json() == 2
+        clock.now += 45
+        assert (await one.get("/a")).json() == 3, "too old to be served"
+    assert len(calls) == 3
+
+
+async def test_a_stale_value_is_refreshed_behind_the_call(backend: Backend) -> None:
+    clock = Clock()
+    cache = Cache(backend.store, clock=clock)
+    calls: list[int] = []
+
+    @cache(ttl=10, stale=10)
+    async def count() -> int:
+        calls.append(1)
+        return len(calls)
+
+    assert await count() == 1
+    clock.now += 15
+    assert await count() == 1
+    await _settled(lambda: len(calls) == 2)
+    await asyncio.sleep(0.05)
+    assert await count() == 2
+
+
+async def test_an_invalidated_answer_is_not_served_stale(backend: Backend) -> None:
+    clock = Clock()
+    cache = Cache(backend.store, clock=clock)
+    calls: list[int] = []
+
+    @cache(ttl=10, stale=100, stale_if_error=100)
+    async def count() -> int:
+        calls.append(1)
+        if len(calls) > 1:
+            raise ValueError("no more")
+        return len(calls)
+
+    await count()
+    await cache.invalidate(count)
+    with pytest.raises(ValueError, match="no more"):
+        await count()
+
+
+@pytest.mark.parametrize("kind", ["exception", "503"])
+async def test_a_stale_answer_serves_where_computing_fails(
+    cache: Cache, connect: Connect, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(cache._engine, "clock", clock)
+    app = FastAPI()
+    app.add_middleware(CacheMiddleware)
+    broken = missing = False
+
+    @app.get("/")
+    @cache(ttl=10, stale_if_error=50)
+    async def index() -> int:
+        if missing:
+            raise HTTPException(404)
+        if broken:
+            raise HTTPException(503) if kind == "503" else RuntimeError("broken")
+        return 1
+
+    async with connect(app) as client:
+        await client.get("/")
+        broken = True
+        clock.now += 20
+        answers = await asyncio.gather(*(client.get("/") for _ in range(5)))
+        assert {answer.json() for answer in answers} == {1}
+        assert any("computing failed" in answer.headers["cache-status"] for answer in answers)
+        missing = True
+        assert (await client.get("/")).status_code == 404, "an answer, if an unwelcome one"
+        missing = False
+        clock.now += 45
+        if kind == "503":
+            assert (await client.get("/")).status_code == 503
+
+
+async def test_dear_answers_are_refreshed_before_their_end(backend: Backend) -> None:
+    clock = Clock()
+    cache = Cache(backend.store, clock=clock)
+    calls: list[float] = []
+
+    @cache(ttl=100)
+    async def slow() -> int:
+        calls.append(clock.now)
+        clock.now += 5
+        return len(calls)
+
+    random.seed(7)
+    began = clock.now
+    await slow()
+    while len(calls) == 1:
+        clock.now += 0.1
+        assert await slow() == 1
+        await asyncio.sleep(0.001 if clock.now - began > 60 else 0)
+        assert clock.now - began < 105.1, "nobody ever waits for it"
+    assert 60 < calls[1] - began < 105
+
+
+async def test_cheap_answers_are_not_refreshed_early() -> None:
+    clock = Clock()
+    cache = Cache(clock=clock)
+    calls: list[int] = []
+
+    @cache(ttl=100)
+    async def quick() -> int:
+        calls.append(1)
+        return 1
+
+    await quick()
+    for _ in range(990):
+        clock.now += 0.1
+        await quick()
+    assert calls == [1]
+
+
+async def test_jitter_spreads_the_ends() -> None:
+    clock = Clock()
+    cache = Cache(clock=clock)
+    calls: list[int] = []
+
+    @cache(ttl=100, jitter=0.5)
+    async def compute(number: int) -> int:
+        calls.append(number)
+        return number
+
+    for number in range(100):
+        await compute(number)
+    clock.now += 75
+    for number in range(100):
+        await compute(number)
+    assert 120 < len(calls) < 180
