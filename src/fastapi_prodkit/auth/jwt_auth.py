@@ -156,12 +156,11 @@ class JWTAuth(SecurityBase):
         :param claims: any others, as JSON.
         :raises ConfigurationError: if the key cannot sign or the token would not be accepted here.
         """
-        if not 0 < ttl < math.inf:
-            raise ConfigurationError(f"ttl={ttl!r} must be a number of seconds above 0")
+        seconds("ttl", ttl)
         now = int(self._clock())
         payload: dict[str, Any] = {"sub": sub, "iat": now, "jti": secrets.token_urlsafe(12), **claims}
         payload["exp"] = now + math.ceil(ttl)
-        if scope := " ".join(scopes):
+        if scope := " ".join(names("scopes", scopes)):
             payload["scope"] = scope
         if self._issuers:
             payload.setdefault("iss", min(self._issuers))

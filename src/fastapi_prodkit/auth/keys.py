@@ -51,15 +51,13 @@ class Keys:
                 prepared: Any = self._algorithms[name].prepare_key(key)
                 weakness = self._algorithms[name].check_key_length(prepared)
             except NotImplementedError:
-                raise ConfigurationError(
-                    f"algorithms={list(algorithms)!r}: there is no algorithm {name!r}"
-                ) from None
+                raise ConfigurationError(f"algorithms=: there is no algorithm {name!r}") from None
             except (jwt.InvalidKeyError, ValueError, TypeError) as error:
                 raise ConfigurationError(f"the key does not fit {name}: {error}") from None
             if weakness:
                 raise ConfigurationError(f"{weakness} Use a longer key; {_ADVICE}")
         if isinstance(prepared, bytes) and len(set(prepared)) < 8:
-            raise ConfigurationError(f"the HMAC secret repeats itself: {_ADVICE}")
+            raise ConfigurationError(f"the key repeats itself: {_ADVICE}")
         self.default = algorithms[0]
         self._private = prepared if hasattr(prepared, "sign") or isinstance(prepared, bytes) else None
         self._public = prepared.public_key() if hasattr(prepared, "public_key") else prepared
@@ -81,6 +79,6 @@ def _family(algorithm: str) -> str:
     family = _FAMILIES.get(str(algorithm)[:2])
     if family is None:
         raise ConfigurationError(
-            f"the algorithm {algorithm!r} protects nothing: use HS256, RS256, PS256, ES256 or EdDSA"
+            f"algorithms= has {algorithm!r}, which protects nothing: use HS256, RS256, PS256, ES256 or EdDSA"
         )
     return family

@@ -23,11 +23,9 @@ def by_address(trusted_proxies: TrustedProxies | Iterable[str] | int = (), *, ip
     :param ipv6_prefix: bits of an IPv6 address that tell clients apart.
     :raises ConfigurationError: for what cannot be read.
     """
-    if not 1 <= ipv6_prefix <= 128:
+    if count("ipv6_prefix", ipv6_prefix) > 128:
         raise ConfigurationError(f"ipv6_prefix={ipv6_prefix!r} is no length of a network: give 1 to 128")
     proxies = TrustedProxies.of(trusted_proxies)
-    if count("ipv6_prefix", ipv6_prefix) > 128:
-        raise ConfigurationError(f"ipv6_prefix={ipv6_prefix!r} is longer than an address: give 1 to 128")
 
     def address(connection: HTTPConnection) -> str | None:
         found = proxies.client(connection.scope)

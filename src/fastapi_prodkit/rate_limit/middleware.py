@@ -34,6 +34,7 @@ class RateLimitMiddleware:
     def __init__(
         self, app: ASGIApp, *, limits: Sequence[RateLimit] = (), legacy_headers: bool = False
     ) -> None:
+        instance("limits", limits, Sequence, "give a list of limits")
         for rule in limits:
             instance("limits", rule, RateLimit, 'make each with limiter("100/minute", name=...)')
         if any(rule.terms.name is None for rule in limits):
