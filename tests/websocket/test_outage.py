@@ -87,6 +87,21 @@ async def test_a_broadcast_that_was_late_but_not_lost_is_heard_once(fault_server
         assert (await heard(here, "after")).count("late") == 1
 
 
+async def test_who_comes_during_an_outage_is_let_in_and_told_when_it_is_over(
+    fault_server: RedisServer,
+) -> None:
+    async with process(fault_server) as (hub, server):
+        fault_server.kill()
+        client = await server.connect("/")
+        assert not await hub.broadcast("a", "alone")
+        assert await client.json() == "alone"
+        fault_server.start()
+        await told(client)
+        while not await hub.broadcast("a", "after"):
+            await asyncio.sleep(0.02)
+        assert await heard(client, "after")
+
+
 async def test_a_dropped_listening_connection_is_replaced(fault_server: RedisServer) -> None:
     async with process(fault_server) as (hub, server):
         client = await server.connect("/")

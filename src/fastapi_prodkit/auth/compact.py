@@ -7,6 +7,7 @@ character, `NaN`, lone surrogates, critical extensions.
 from __future__ import annotations
 
 import json
+import math
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection
@@ -70,7 +71,9 @@ def _type(typ: object) -> str:
 
 def _json_object(data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_members, parse_constant=_refuse)
+        value = json.loads(
+            data.decode(), object_pairs_hook=_members, parse_constant=_number, parse_float=_number
+        )
         if b"\\u" in data:
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
@@ -87,5 +90,9 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+def _number(text: str) -> float:
+    """Refuses `NaN`, `Infinity` and what is too large to be anything else."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a number of JSON")
+    return number
