@@ -102,6 +102,28 @@ async def test_what_a_plain_generator_has_given_goes_out_while_it_blocks() -> No
     assert wire.body == b"1\n2\n"
 
 
+async def test_what_a_thread_makes_after_a_late_start_goes_out_while_it_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def late(*args: Any) -> Any:
+        await asyncio.sleep(0.03)  # no thread was free
+        return await run_in_threadpool(*args)
+
+    monkeypatch.setattr(feed, "run_in_threadpool", late)
+    wire, go_on = Wire(), threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        go_on.wait(5)
+        yield 2
+
+    serving = asyncio.create_task(wire.serve(NDJSONResponse(items())))
+    await wire.until(b"1\n")
+    go_on.set()
+    await serving
+    assert wire.body == b"1\n2\n"
+
+
 async def test_a_generator_that_never_waits_lets_the_event_loop_turn() -> None:
     turns = 0
 
@@ -125,12 +147,16 @@ async def test_a_generator_that_never_waits_lets_the_event_loop_turn() -> None:
 
 
 async def test_a_slow_reader_holds_the_producer_after_two_chunks() -> None:
-    wire, made = Wire(), 0
+    wire, made, closed = Wire(), 0, False
 
     async def endless() -> AsyncIterator[str]:
-        nonlocal made
-        for made in itertools.count():  # noqa: B007 -- read below
-            yield "x" * 1023
+        nonlocal made, closed
+        try:
+            for made in itertools.count():  # noqa: B007 -- read below
+                yield "x" * 1023
+        finally:
+            await asyncio.sleep(0.01)  # clean-up may wait
+            closed = True
 
     wire.reading.clear()
     serving = asyncio.create_task(wire.serve(NDJSONResponse(endless())))
@@ -139,6 +165,7 @@ async def test_a_slow_reader_holds_the_producer_after_two_chunks() -> None:
     wire.left.set()
     wire.reading.set()
     await serving
+    assert closed
 
 
 @pytest.mark.parametrize("kind", ["async", "plain"])

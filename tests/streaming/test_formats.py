@@ -98,6 +98,19 @@ async def test_a_header_chooses_and_orders_the_columns() -> None:
     assert await _body(CSVResponse(rows, header=["name", "id"])) == b"name,id\r\na,1\r\n"
 
 
+async def test_models_and_dataclasses_are_rows_too() -> None:
+    orders = CSVResponse([Order(id=1, placed_at=PLACED)], header=["placed_at", "id"])
+    assert await _body(orders) == b"placed_at,id\r\n2026-11-22T00:00:00Z,1\r\n"
+    lines = await _body(CSVResponse([Line(SKU, Decimal("1.50"))]))
+    assert lines == b"sku,price\r\n00000000-0000-0000-0000-000000000007,1.50\r\n"
+
+
+@pytest.mark.parametrize("row", ["id,name", b"x", 3, {1, 2}])
+async def test_what_is_no_row_is_an_error_and_not_a_row_of_characters(row: Any) -> None:
+    with pytest.raises(TypeError, match="a row of CSV is a model"):
+        await _body(CSVResponse([row]))
+
+
 async def test_a_header_is_there_even_without_rows() -> None:
     async def nothing() -> AsyncIterator[list[int]]:
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -85,9 +86,8 @@ class _Rows:
     def write(self, line: str) -> None:
         self._lines.append(line)
 
-    def __call__(self, row: Sequence[Any] | Mapping[str, Any] | BaseModel) -> bytes:
-        if isinstance(row, BaseModel):
-            row = row.model_dump(mode="json")
+    def __call__(self, item: Any) -> bytes:
+        row = _fields(item)
         if isinstance(row, Mapping):
             if self._columns is None:
                 self._columns = list(row)
@@ -99,6 +99,19 @@ class _Rows:
         text = "".join(self._lines)
         self._lines.clear()
         return text.encode()
+
+
+def _fields(item: Any) -> Mapping[str, Any] | Sequence[Any]:
+    """The cells of a row, by their names where it has any."""
+    if isinstance(item, BaseModel):
+        return item.model_dump(mode="json")
+    if is_dataclass(item):
+        return {field.name: getattr(item, field.name) for field in fields(item)}
+    if isinstance(item, Mapping) or (isinstance(item, Sequence) and not isinstance(item, str | bytes)):
+        return item
+    raise TypeError(
+        f"a row of CSV is a model, a dataclass, a mapping or a sequence, not {type(item).__name__}"
+    )
 
 
 def _inert(cell: Any) -> Any:

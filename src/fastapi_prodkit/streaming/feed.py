@@ -129,13 +129,11 @@ class Feed:
         self._wake.set()
 
     async def _taken(self) -> None:
-        """Wait until the writer has taken all, which lets the event loop turn in any case."""
-        if not self._chunks:
-            await asyncio.sleep(0)
-            return
-        self._room.clear()
-        self._wake.set()
-        await self._room.wait()
+        """Wait until the writer has taken all."""
+        if self._chunks:
+            self._room.clear()
+            self._wake.set()
+            await self._room.wait()
 
 
 async def _whole(work: Any) -> Any:
