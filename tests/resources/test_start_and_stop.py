@@ -162,6 +162,28 @@ async def test_tasks_drain_while_everything_that_they_need_is_open(diary: Diary)
     assert diary == ["open pool", "work done", "close pool"]
 
 
+async def test_what_was_opened_last_drains_first(diary: Diary) -> None:
+    class Worker:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def __aenter__(self) -> None: ...
+
+        async def __aexit__(self, *exc_info: object) -> None:
+            diary.append(f"close {self.name}")
+
+        async def drain(self) -> None:
+            diary.append(f"drain {self.name}")
+            if self.name == "b":
+                raise ValueError("b holds on")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with Resources(Worker("a"), Worker("b"))(FastAPI()):
+            pass
+    assert diary == ["drain b", "drain a", "close b", "close a"]
+    assert str(caught.value.exceptions[0]) == "b holds on"
+
+
 async def test_one_object_serves_several_event_loops_one_after_another(diary: Diary) -> None:
     resources = Resources(MemoryBackend(), Tasks(), diary.resource("a"))
     app = FastAPI(lifespan=resources)

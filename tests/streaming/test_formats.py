@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -103,6 +105,17 @@ async def test_models_and_dataclasses_are_rows_too() -> None:
     assert await _body(orders) == b"placed_at,id\r\n2026-11-22T00:00:00Z,1\r\n"
     lines = await _body(CSVResponse([Line(SKU, Decimal("1.50"))]))
     assert lines == b"sku,price\r\n00000000-0000-0000-0000-000000000007,1.50\r\n"
+
+
+async def test_the_records_of_a_database_driver_name_their_columns() -> None:
+    def query() -> list[Any]:
+        connection = sqlite3.connect(":memory:")
+        connection.row_factory = sqlite3.Row
+        rows = connection.execute("SELECT 1 AS id, 'tea' AS item").fetchall()
+        connection.close()
+        return rows
+
+    assert await _body(CSVResponse(await asyncio.to_thread(query))) == b"id,item\r\n1,tea\r\n"
 
 
 @pytest.mark.parametrize("row", ["id,name", b"x", 3, {1, 2}])

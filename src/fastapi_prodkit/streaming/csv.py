@@ -107,10 +107,14 @@ def _fields(item: Any) -> Mapping[str, Any] | Sequence[Any]:
         return item.model_dump(mode="json")
     if is_dataclass(item):
         return {field.name: getattr(item, field.name) for field in fields(item)}
-    if isinstance(item, Mapping) or (isinstance(item, Sequence) and not isinstance(item, str | bytes)):
+    if isinstance(item, Mapping):
+        return item
+    if hasattr(item, "keys"):  # the records of asyncpg and sqlite3 are no mappings
+        return {key: item[key] for key in item.keys()}  # noqa: SIM118 -- iterating gives the values
+    if isinstance(item, Sequence) and not isinstance(item, str | bytes):
         return item
     raise TypeError(
-        f"a row of CSV is a model, a dataclass, a mapping or a sequence, not {type(item).__name__}"
+        f"a row of CSV is a model, a dataclass, a mapping or a sequence, no {type(item).__name__}"
     )
 
 
