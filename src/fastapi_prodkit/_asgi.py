@@ -22,6 +22,7 @@ from .errors import ConfigurationError
 
 __all__ = [
     "FAILURES",
+    "TELLS_ERRORS",
     "Failures",
     "Layer",
     "Place",
@@ -59,6 +60,8 @@ class Layer(Protocol):
 
 
 FAILURES = "fastapi_prodkit.failures"
+TELLS_ERRORS = "fastapi_prodkit.tells_errors"
+"""In the scope where a layer outside tells a client of Server-Sent Events or JSON lines what went wrong."""
 
 
 class Failures:

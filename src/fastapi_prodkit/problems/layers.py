@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from .._asgi import Place, failures_of
+from .._asgi import TELLS_ERRORS, Place, failures_of
 from .._fastapi import is_signal
 from .desk import Desk
 from .progress import Response, Socket
@@ -110,6 +110,7 @@ class Catcher(Guard):
     place = Place.ERRORS_INSIDE
 
     def response(self, scope: Scope, send: Send) -> Response:
+        scope[TELLS_ERRORS] = True
         return Response(send)
 
     def refusal(self, exc: WebSocketException, scope: Scope) -> Exception:

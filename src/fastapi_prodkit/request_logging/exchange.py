@@ -16,6 +16,7 @@ from typing import Any, Literal
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from .._asgi import FAILURES
 from .context import RequestContext
 from .identity import Ids
 from .timing import server_timing
@@ -78,6 +79,14 @@ class Exchange(RequestContext):
         """The app ended with `error`."""
         self.error = error
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What broke it: what the app let out, or what a layer inside answered and told of in the scope."""
+        if self.error is None:
+            failures = self.scope.get(FAILURES)
+            return failures.errors[0] if failures is not None and failures.errors else None
+        return self.error
+
     def end(self) -> None:
         """The request is over, however it ended; a second call does nothing."""
         if not self.done:
@@ -108,7 +117,7 @@ class HTTPExchange(Exchange):
 
     @property
     def outcome(self) -> Outcome:
-        error = self.error
+        error = self.failure
         if error is not None and not self.complete:
             if isinstance(error, Exception) and not self.is_departure(error):
                 return "server_error"

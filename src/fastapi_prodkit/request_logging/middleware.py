@@ -10,7 +10,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .._arguments import field_name, function, functions, instance, names
-from .._asgi import Place, layers, lifespan_checked, lift
+from .._asgi import FAILURES, Place, layers, lifespan_checked, lift
 from .._client import TrustedProxies
 from .._fastapi import RouteTable, app_of, check_routes
 from . import formats
@@ -126,7 +126,8 @@ class RequestLoggingMiddleware:
                 self._land(exchange)
             current.reset(token)
             exchange.landed = True
-            exchange.error = None  # this and the mark would leave the request to the garbage collector
+            exchange.error = None  # this and the marks would leave the request to the garbage collector
+            scope.pop(FAILURES, None)
             del scope[_MARK]
 
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
@@ -165,7 +166,7 @@ class RequestLoggingMiddleware:
     def _land(self, exchange: Exchange) -> None:
         """A failure after the response (in a background task) counts too."""
         try:
-            failed = exchange.error is not None or exchange.record is None
+            failed = exchange.failure is not None or exchange.record is None
             land(exchange, write=failed or is_remarkable(exchange.record or {}, self._sampling.slow))
         except Exception:
             self.dropped += 1

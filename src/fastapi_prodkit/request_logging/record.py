@@ -101,8 +101,8 @@ class Recorder:
         }
         if exchange.parent_id is not None:
             record["parent_span_id"] = exchange.parent_id
-        if exchange.error is not None:
-            kind = type(exchange.error)
+        if (failure := exchange.failure) is not None:
+            kind = type(failure)
             record["exception.type"] = f"{kind.__module__}.{kind.__qualname__}"
         if self._asked_for:
             self._allowed(record, exchange)

@@ -31,7 +31,7 @@ class SocketExchange(Exchange):
 
     @property
     def outcome(self) -> Outcome:
-        error = self.error
+        error = self.failure
         if error is not None and not isinstance(error, Exception):
             return "client_disconnect" if self.closed_by == "client" else "cancelled"
         if error is not None:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from .._arguments import seconds
+from .._asgi import TELLS_ERRORS
 from .._shutdown import Shutdown
 from ..errors import ConfigurationError, ProblemError
 from .feed import Feed
@@ -129,7 +130,7 @@ class _Writing:
             await self._put(rest, more=False)
             return
         ending = response.ending(_problem(error))
-        if ending is None:
+        if ending is None or TELLS_ERRORS in self._scope:
             await self._put(rest)
             raise error
         await self._put(rest + ending, more=False)

@@ -1,0 +1,157 @@
+"""Problems beside request logging and our own streams: one record, one traceback, one answer."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from fastapi import BackgroundTasks, FastAPI, HTTPException, WebSocket
+from fastapi.testclient import TestClient
+from starlette.responses import StreamingResponse
+from starlette.websockets import WebSocketDisconnect
+
+from fastapi_prodkit import (
+    EventStreamResponse,
+    NDJSONResponse,
+    ProblemMiddleware,
+    RequestLoggingMiddleware,
+    problem,
+)
+from fastapi_prodkit.request_logging import StreamSink
+
+
+@problem(status=410, type="shelf-gone")
+class ShelfGoneError(Exception):
+    pass
+
+
+@pytest.fixture(params=[True, False])
+def shop(request: pytest.FixtureRequest) -> Any:
+    """The app and its access records, with the two middlewares in both orders."""
+    output = io.StringIO()
+    app = FastAPI()
+    lines: list[Any] = [(RequestLoggingMiddleware, {"sink": StreamSink(output)}), (ProblemMiddleware, {})]
+    for middleware, options in lines if request.param else reversed(lines):
+        app.add_middleware(middleware, **options)
+
+    @app.get("/boom")
+    async def boom() -> None:
+        raise ValueError("socket")
+
+    @app.get("/missing")
+    async def missing() -> None:
+        raise HTTPException(404)
+
+    async def items(error: Exception) -> AsyncIterator[dict[str, int]]:
+        yield {"n": 1}
+        raise error
+
+    @app.get("/csv")
+    async def csv() -> StreamingResponse:
+        async def lines() -> AsyncIterator[str]:
+            yield "a,b\n"
+            raise ValueError("socket")
+
+        return StreamingResponse(lines(), media_type="text/csv")
+
+    @app.get("/lines")
+    async def ndjson() -> NDJSONResponse:
+        return NDJSONResponse(items(ShelfGoneError()))
+
+    @app.get("/events")
+    async def events() -> EventStreamResponse:
+        return EventStreamResponse(items(ShelfGoneError()))
+
+    @app.get("/task")
+    async def task(tasks: BackgroundTasks) -> None:
+        def fail() -> None:
+            raise ValueError("socket")
+
+        tasks.add_task(fail)
+
+    @app.websocket("/socket")
+    async def socket(websocket: WebSocket) -> None:
+        await websocket.accept()
+        raise ValueError("socket")
+
+    def records() -> list[Any]:
+        return [json.loads(line) for line in output.getvalue().splitlines()]
+
+    return TestClient(app, raise_server_exceptions=False), records
+
+
+def _tracebacks(caplog: pytest.LogCaptureFixture) -> int:
+    return sum(record.exc_info is not None for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "outcome", "kind", "tracebacks"),
+    [
+        ("/boom", 500, "server_error", "builtins.ValueError", 1),
+        ("/missing", 404, "client_error", None, 0),
+        ("/nowhere", 404, "client_error", None, 0),
+        ("/csv", 200, "server_error", "builtins.ValueError", 1),
+        ("/lines", 200, "ok", None, 0),
+        ("/events", 200, "ok", None, 0),
+        ("/task", 200, "ok", None, 1),
+    ],
+)
+def test_each_request_has_one_record_and_at_most_one_traceback(
+    shop: Any,
+    path: str,
+    status: int,
+    outcome: str,
+    kind: str | None,
+    tracebacks: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client, records = shop
+    client.get(path)
+    (record,) = records()
+    assert (record["http.response.status_code"], record["outcome"]) == (status, outcome)
+    assert record.get("exception.type") == kind
+    assert _tracebacks(caplog) == tracebacks
+
+
+def test_a_broken_socket_has_one_record_and_one_traceback(
+    shop: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, records = shop
+    with (
+        pytest.raises(ValueError, match="socket"),
+        client.websocket_connect("/socket") as socket,
+        pytest.raises(WebSocketDisconnect),
+    ):
+        socket.receive_text()
+    (record,) = records()
+    assert (record["websocket.close_code"], record["outcome"]) == (1011, "server_error")
+    assert _tracebacks(caplog) == 1
+
+
+@pytest.mark.parametrize("path", ["/lines", "/events"])
+def test_our_streams_tell_a_declared_exception(shop: Any, path: str) -> None:
+    client, _ = shop
+    assert '"/problems/shelf-gone"' in client.get(path).text
+
+
+def test_the_record_of_an_error_has_the_id_of_its_request(shop: Any) -> None:
+    client, _ = shop
+    seen: list[Any] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(getattr(record, "request_id", None))
+
+    handler = Keep()
+    logger = logging.getLogger("fastapi_prodkit.problems")
+    logger.addHandler(handler)
+    try:
+        with client:
+            response = client.get("/boom")
+    finally:
+        logger.removeHandler(handler)
+    assert seen == [response.headers["x-request-id"]]
