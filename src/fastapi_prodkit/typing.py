@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 __all__ = [
     "Algorithm",
@@ -92,15 +92,17 @@ class Limit:
     burst: int
     algorithm: Algorithm = "gcra"
     period: Callable[[float], tuple[float, float]] | None = None
+    capacity: int = field(init=False)
+    """The most units that can be there at once."""
+    interval: float = field(init=False)
+    """Seconds in which one unit comes back."""
 
-    @property
-    def capacity(self) -> int:
-        """The most units that can be there at once."""
-        return self.burst if self.algorithm == "gcra" else self.quota
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "capacity", self.burst if self.algorithm == "gcra" else self.quota)
+        object.__setattr__(self, "interval", self.window / self.quota)
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """What one subject is to be charged with, by each of its limits.
 
     :param subject: who; already hashed where it names a person.
@@ -114,8 +116,7 @@ class Charge:
     dry: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What one limit says.
 
     :param admitted: whether the cost fits this limit.

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ProblemError
 from ..typing import Verdict
-from .policy import Policy
+from .policy import Policies
 
-__all__ = ["PROBLEM_TYPE", "Decision"]
+__all__ = ["ALMOST_ONE", "PROBLEM_TYPE", "Decision", "whole_seconds"]
 
 PROBLEM_TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
-_ROUNDING = 2e-6  # seconds; an admission at the very moment promised must not be put off by one
+ALMOST_ONE = 1 - 2e-6  # an admission at the very moment promised must not be put off by a second
 
 
-@dataclass(frozen=True, slots=True)
 class Decision:
     """The verdicts of all policies that hold for a request."""
 
-    policies: tuple[Policy, ...]
-    verdicts: Sequence[Verdict]
+    __slots__ = ("admitted", "policies", "verdicts")
 
-    @property
-    def admitted(self) -> bool:
-        return all(verdict.admitted for verdict in self.verdicts)
+    def __init__(self, policies: Policies, verdicts: Sequence[Verdict]) -> None:
+        self.policies = policies
+        self.verdicts = verdicts
+        self.admitted = True
+        for verdict in verdicts:
+            if not verdict[0]:
+                self.admitted = False
 
     @property
     def remaining(self) -> float:
@@ -41,10 +42,10 @@ class Decision:
         wait = max((verdict.retry for verdict in self.verdicts), default=0.0)
         return None if math.isinf(wait) else whole_seconds(wait)
 
-    def updated(self, policies: tuple[Policy, ...], verdicts: Sequence[Verdict]) -> Decision:
+    def updated(self, policies: Policies, verdicts: Sequence[Verdict]) -> Decision:
         """The decision with newer verdicts for some of its policies."""
-        newer = dict(zip((policy.name for policy in policies), verdicts, strict=False))
-        pairs = zip(self.policies, self.verdicts, strict=True)
+        newer = dict(zip((policy.name for policy in policies.items), verdicts, strict=False))
+        pairs = zip(self.policies.items, self.verdicts, strict=True)
         return Decision(self.policies, [newer.get(policy.name, verdict) for policy, verdict in pairs])
 
     def refusal(self) -> ProblemError:
@@ -52,7 +53,7 @@ class Decision:
         wait = self.retry_after
         violated: Any = [
             policy.name
-            for policy, verdict in zip(self.policies, self.verdicts, strict=True)
+            for policy, verdict in zip(self.policies.items, self.verdicts, strict=True)
             if not verdict.admitted
         ]
         when = f"Try again in {wait} s." if wait is not None else "This request is too large for the quota."
@@ -67,4 +68,4 @@ class Decision:
 
 def whole_seconds(seconds: float) -> int:
     """Rounded up: a client that waits so long has waited long enough."""
-    return max(0, math.ceil(seconds - _ROUNDING))
+    return int(seconds + ALMOST_ONE)

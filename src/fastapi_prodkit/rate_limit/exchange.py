@@ -29,7 +29,7 @@ class Exchange:
         scope: Scope,
         receive: Receive,
         send: Send,
-        find: Callable[[Scope], Bound],
+        find: Callable[[Scope], Bound | None],
         *,
         legacy_headers: bool,
     ) -> None:
@@ -40,7 +40,7 @@ class Exchange:
         self._legacy = legacy_headers
         self._decided: dict[RateLimit, Decision] = {}
         self._decisions: list[Decision] = []
-        self._later: list[tuple[Demand, Decision]] = []
+        self._later: list[tuple[Demand, Decision]] | None = None
 
     async def receive(self) -> Message:
         """The router reads a body before it runs dependencies; the limits come first."""
@@ -58,8 +58,8 @@ class Exchange:
         decision = self._decided.get(rule)
         if decision is None:
             bound = self._find(self._scope)
-            if not any(each is rule for each, _ in bound):
-                bound = ((rule, rule.place(self._scope["path"], 0)),)
+            if bound is None or not bound.holds(rule):
+                bound = Bound.of([(rule, rule.place(self._scope["path"], 0))])
             await self.weigh(bound, connection)
             decision = self._decided[rule]
         return decision
@@ -69,17 +69,22 @@ class Exchange:
 
         :raises ProblemError: if a limit is used up.
         """
+        decided = self._decided
         replaced = self._scope["app"].dependency_overrides
-        active = [each for each in bound if each[0] not in self._decided and each[0] not in replaced]
-        for limiter in dict.fromkeys([rule.limiter for rule, _ in active]):
-            own = [each for each in active if each[0].limiter is limiter]
-            demands, decision = await limiter.weigh(own, connection)
-            for rule, _ in own:
-                self._decided[rule] = decision
+        for limiter, entries in bound.groups:
+            if decided or replaced:
+                entries = tuple(
+                    each for each in entries if each[0] not in decided and each[0] not in replaced
+                )
+            demands, decision = await limiter.weigh(entries, connection)
+            for rule, _ in entries:
+                decided[rule] = decision
             self._decisions.append(decision)
             if not decision.admitted:
                 raise decision.refusal()
-            self._later += [(each, decision) for each in demands if each.rule.terms.statuses is not None]
+            for demand in demands:
+                if demand.rule.terms.statuses is not None:
+                    self._later = [*(self._later or ()), (demand, decision)]
 
     async def send(self, message: Message) -> None:
         if self._decisions and message["type"] in _STARTS:
@@ -91,9 +96,9 @@ class Exchange:
 
     async def _settle(self, status: int) -> None:
         """Charge the rules that count what is answered with this status."""
-        for demand, decision in self._later:
+        later, self._later = self._later or [], None
+        for demand, decision in later:
             statuses = demand.rule.terms.statuses
             if statuses is not None and status in statuses:
                 verdicts = await demand.rule.limiter.settle(demand, demand.charges[0].cost)
                 self._decisions[self._decisions.index(decision)] = decision.updated(demand.policies, verdicts)
-        self._later = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .decision import Decision, whole_seconds
+from .decision import ALMOST_ONE, Decision, whole_seconds
 
 __all__ = ["fields"]
 
@@ -16,15 +16,17 @@ def fields(decisions: Sequence[Decision], *, legacy: bool) -> list[tuple[bytes, 
     """
     rules, states = [], []
     for decision in decisions:
-        for policy, verdict in zip(decision.policies, decision.verdicts, strict=True):
-            if not policy.field:
-                continue
-            rules.append(policy.field)
-            states.append(f'"{policy.name}";r={verdict.remaining};t={whole_seconds(verdict.reset)}')
+        policies = decision.policies
+        if policies.field:
+            rules.append(policies.field)
+        for policy, verdict in zip(policies.items, decision.verdicts, strict=True):
+            if policy.field:
+                reset = int(verdict[2] + ALMOST_ONE)
+                states.append(f'"{policy.name}";r={verdict[1]};t={reset}')
     if not rules:
         return []
     found = [
-        (b"ratelimit-policy", ", ".join(rules).encode()),
+        (b"ratelimit-policy", rules[0] if len(rules) == 1 else b", ".join(rules)),
         (b"ratelimit", ", ".join(states).encode()),
     ]
     return found + _legacy(decisions) if legacy else found
@@ -34,7 +36,7 @@ def _legacy(decisions: Sequence[Decision]) -> list[tuple[bytes, bytes]]:
     pairs = [
         (policy, verdict)
         for decision in decisions
-        for policy, verdict in zip(decision.policies, decision.verdicts, strict=True)
+        for policy, verdict in zip(decision.policies.items, decision.verdicts, strict=True)
     ]
     policy, verdict = min(pairs, key=lambda pair: (pair[1].admitted, pair[1].remaining))
     return [

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from starlette.requests import HTTPConnection
 
 from .._arguments import function, instance
 from .._client import TrustedProxies
+from ..backends.memory import MemoryCounters
 from ..errors import ConfigurationError
 from ..typing import Charge, Counters, Verdict
 from .bans import Ban
@@ -22,11 +23,13 @@ from .decision import Decision
 from .keys import Key, by_address
 from .outage import Resilient
 from .plans import Plan
-from .policy import Policy, digest
-from .rule import Demand, RateLimit
-from .terms import Cost, Terms, Test
+from .policy import Policies, Policy, digest
+from .rule import Demand, Entry, RateLimit
+from .terms import Cost, Terms, Test, value
 
 __all__ = ["RateLimiter"]
+
+_NONE = Policies(())
 
 logger = logging.getLogger("fastapi_prodkit.rate_limit")
 
@@ -76,11 +79,13 @@ class RateLimiter:
             if given is not None:
                 function(name, given)
         self.clock = function("clock", clock)
-        self.counters = Resilient(counters, on_outage=on_outage, max_keys=max_keys, clock=clock)
+        resilient = Resilient(counters, on_outage=on_outage, max_keys=max_keys, clock=clock)
+        self.counters: Counters = counters if isinstance(counters, MemoryCounters) else resilient
         self._key = key or by_address(trusted_proxies, ipv6_prefix=ipv6_prefix)
         self._without_key = without_key
         self._on_refusal = on_refusal
         self._digest = lru_cache(maxsize=8192)(lambda identity: digest(identity, key=secret))
+        self._joined = lru_cache(maxsize=1024)(Policies.join)
         self._rules: list[RateLimit] = []
         self._disabled = 0
 
@@ -148,26 +153,33 @@ class RateLimiter:
         await self.forget(self._rules, key)
 
     async def weigh(
-        self, rules: Sequence[tuple[RateLimit, str]], connection: HTTPConnection, *, cost: int | None = None
+        self, rules: Sequence[Entry], connection: HTTPConnection, *, cost: int | None = None
     ) -> tuple[list[Demand], Decision]:
         """Weigh rules as one; each comes with the place in which it counts."""
         if self._disabled:
-            return [], Decision((), ())
+            return [], Decision(_NONE, ())
         demands: list[Demand] = []
-        charges: tuple[Charge, ...] = ()
-        policies: tuple[Policy, ...] = ()
         for rule, place in rules:
-            demand = await rule.demand(connection, place, cost=cost)
-            if demand is None:
-                continue
-            if rule.terms.shadow:
-                await self._shadow(demand, connection)
-                continue
+            identity: Any = rule.terms.key(connection)
+            if identity is not None and identity.__class__ is not str:
+                identity = await value(identity)
+            demand: Demand | None
+            if rule.is_plain and cost is None:
+                demand = rule.plain_demand(identity, place)
+            else:
+                demand = await rule.demand(connection, identity, place, cost=cost)
+                if demand is None:
+                    continue
+                if rule.terms.shadow:
+                    await self._shadow(demand, connection)
+                    continue
             demands.append(demand)
-            charges += demand.charges
-            policies += demand.policies
-        verdicts = await self.counters.weigh(*charges) if charges else ()
-        decision = Decision(policies, verdicts)
+        if len(demands) == 1:
+            _, _, policies, charges = demands[0]
+        else:
+            policies = self._joined(tuple([demand.policies for demand in demands]))
+            charges = tuple(charge for demand in demands for charge in demand.charges)
+        decision = Decision(policies, await self.counters.weigh(*charges) if charges else ())
         if not decision.admitted:
             decision = await self._refused(demands, decision, connection)
         return demands, decision
@@ -183,7 +195,7 @@ class RateLimiter:
         policies = await self._policies_of(rules, key)
         limits = tuple(policy.limit for policy in policies)
         verdicts = await self.counters.weigh(Charge(subject, limits, 1, dry=True))
-        return Decision(tuple(policies), verdicts)
+        return Decision(Policies(tuple(policies)), verdicts)
 
     async def forget(self, rules: Iterable[RateLimit], key: str) -> None:
         """Forget what these rules counted for an identity."""
@@ -217,7 +229,7 @@ class RateLimiter:
         verdicts = list(decision.verdicts)
         end = 0
         for demand in demands:
-            start, end = end, end + len(demand.policies)
+            start, end = end, end + len(demand.policies.items)
             if all(verdict.admitted for verdict in verdicts[start:end]):
                 continue
             self._tell(demand.rule, connection)

@@ -42,7 +42,7 @@ class RateLimitMiddleware:
                 "limits=: a limit of the whole app has no route to count by: give it a name="
             )
         if limits:
-            app = sink(app, _Gate(app, tuple((rule, rule.place("", 0)) for rule in limits)))
+            app = sink(app, _Gate(app, Bound.of([(rule, rule.place("", 0)) for rule in limits])))
         self.app = sink(app, _Layer(app, legacy_headers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,23 +67,26 @@ class _Layer:
             return
         exchange = Exchange(scope, receive, send, self._find, legacy_headers=self._legacy_headers)
         scope[SLOT] = exchange
-        await self.app(scope, exchange.receive, exchange.send)
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+        finally:
+            del scope[SLOT]  # a cycle of both would be left to the garbage collector, request by request
 
     def _begin(self, app: Any) -> None:
         warn_of_trust()
         self._routes = RouteTable(app)
         document(app)
 
-    def _find(self, scope: Scope) -> Bound:
+    def _find(self, scope: Scope) -> Bound | None:
         assert self._routes is not None
         route = self._routes.find(scope)
         if route is None:
-            return ()
+            return None
         method = scope.get("method", "WS")
         known = self._bound.get((id(route), method))
         if known is None or known[0] is not route:
             known = self._bound[id(route), method] = (route, bind(route, method))
-        return known[1]
+        return known[1] if known[1].groups else None
 
 
 class _Gate:

@@ -12,7 +12,7 @@ from .calendar import Calendar
 from .grammar import Rate
 from .terms import Terms
 
-__all__ = ["Policy", "ban_policy", "digest", "policies"]
+__all__ = ["Policies", "Policy", "ban_policy", "digest", "policies"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,25 @@ class Policy:
     field: str
 
 
-def policies(rates: tuple[Rate, ...], *, place: str, terms: Terms) -> tuple[Policy, ...]:
+class Policies:
+    """Policies that hold together, with what is needed of them for each request.
+
+    :param items: in the order in which clients are told.
+    """
+
+    __slots__ = ("field", "items", "limits")
+
+    def __init__(self, items: tuple[Policy, ...]) -> None:
+        self.items = items
+        self.limits = tuple(policy.limit for policy in items)
+        self.field = ", ".join(policy.field for policy in items if policy.field).encode()
+
+    @classmethod
+    def join(cls, several: tuple[Policies, ...]) -> Policies:
+        return cls(tuple(policy for each in several for policy in each.items))
+
+
+def policies(rates: tuple[Rate, ...], *, place: str, terms: Terms) -> Policies:
     """The policies of one rule in one place.
 
     Counts are kept by place, window and algorithm, not by quota: who changes a quota forgives nothing.
@@ -47,12 +65,13 @@ def policies(rates: tuple[Rate, ...], *, place: str, terms: Terms) -> tuple[Poli
             period=None if calendar is None else calendar.period(rate.label),
         )
         found.append(Policy(name, limit, f'"{name}";q={rate.quota};w={rate.window:.0f}'))
-    return tuple(found)
+    return Policies(tuple(found))
 
 
-def ban_policy(ban: Ban, *, place: str, name: str | None) -> Policy:
+def ban_policy(ban: Ban, *, place: str, name: str | None) -> Policies:
     """What holds for who is banned."""
-    return Policy("ban" if name is None else f"{name}-ban", ban.limit(digest(place, size=6)), "")
+    label = "ban" if name is None else f"{name}-ban"
+    return Policies((Policy(label, ban.limit(digest(place, size=6)), ""),))
 
 
 def digest(text: str, *, size: int = 15, key: bytes = b"") -> str:

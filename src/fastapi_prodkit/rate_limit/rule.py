@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.requests import HTTPConnection
 
@@ -14,14 +14,14 @@ from ..typing import Charge, Limit
 from .decision import Decision
 from .grammar import Rate, parse
 from .plans import Plan, Plans
-from .policy import Policy, ban_policy, digest, policies
+from .policy import Policies, Policy, ban_policy, digest, policies
 from .reservation import Reservation
 from .terms import Terms, value
 
 if TYPE_CHECKING:
     from .limiter import RateLimiter
 
-__all__ = ["SLOT", "Bound", "Demand", "RateLimit", "bind"]
+__all__ = ["SLOT", "Bound", "Demand", "Entry", "RateLimit", "bind"]
 
 SLOT = "fastapi_prodkit.rate_limit"
 
@@ -32,13 +32,12 @@ _NOT_INSTALLED = (
 _UNNAMED = "a limit that no route depends on has no route to count by: give it a name="
 
 
-@dataclass(slots=True)
-class Demand:
+class Demand(NamedTuple):
     """What one rule wants of a request."""
 
     rule: RateLimit
     place: str
-    policies: tuple[Policy, ...]
+    policies: Policies
     charges: tuple[Charge, ...]
 
 
@@ -54,11 +53,20 @@ class RateLimit:
         """Where it counts, as far as is known: its routes are once the app has started."""
         self._plans: Plans | None = None
         self._rates: tuple[Rate, ...] = ()
+        self._static: dict[str, Policies] = {}
         if isinstance(limit, str):
             self.change(limit)
         else:
             self._plans = Plans(limit, terms.check, clock=limiter.clock)
-        self._policies: dict[tuple[str, tuple[Rate, ...]], tuple[Policy, ...]] = {}
+        self._policies: dict[tuple[str, tuple[Rate, ...]], Policies] = {}
+        self.is_plain = (
+            self._plans is None
+            and isinstance(terms.cost, int)
+            and terms.exempt is None
+            and terms.statuses is None
+            and terms.ban is None
+            and not terms.shadow
+        )
 
     def change(self, limit: str) -> None:
         """Put another limit in force from the next request on. What was counted by the same window stays
@@ -69,6 +77,7 @@ class RateLimit:
         rates = parse(limit)
         self.terms.check(rates)
         self._rates = rates
+        self._static = {}
 
     async def __call__(self, connection: HTTPConnection) -> Decision:
         """The dependency.
@@ -125,7 +134,7 @@ class RateLimit:
         self.places.add(place)
         return place
 
-    def policies(self, place: str, rates: tuple[Rate, ...]) -> tuple[Policy, ...]:
+    def policies(self, place: str, rates: tuple[Rate, ...]) -> Policies:
         found = self._policies.get((place, rates))
         if found is None:
             if len(self._policies) > 10_000:  # plans that are never the same twice
@@ -133,33 +142,37 @@ class RateLimit:
             found = self._policies[place, rates] = policies(rates, place=place, terms=self.terms)
         return found
 
+    def plain_demand(self, identity: str | None, place: str) -> Demand:
+        """`demand` where nothing has to be asked or computed."""
+        found = self._static.get(place)
+        if found is None:
+            found = self._static[place] = self.policies(place, self._rates)
+        cost: Any = self.terms.cost
+        return Demand(self, place, found, (Charge(self.limiter.subject(identity), found.limits, cost),))
+
     async def demand(
-        self, connection: HTTPConnection, place: str, *, cost: int | None = None
+        self, connection: HTTPConnection, identity: str | None, place: str, *, cost: int | None = None
     ) -> Demand | None:
         """Who is to be charged how much by which policies; `None` for who is exempt."""
         terms = self.terms
         if terms.exempt is not None and await value(terms.exempt(connection)):
             return None
-        identity = terms.key(connection)
-        if identity is not None and type(identity) is not str:
-            identity = await value(identity)
         subject = self.limiter.subject(identity)
         rates = self._rates if self._plans is None else await self._plans.of(identity or "")
         if cost is None:
             cost = terms.cost if isinstance(terms.cost, int) else await value(terms.cost(connection))
         found = self.policies(place, rates)
-        limits = tuple([policy.limit for policy in found])
-        charges: tuple[Charge, ...] = (Charge(subject, limits, cost, terms.statuses is not None),)
+        charges: tuple[Charge, ...] = (Charge(subject, found.limits, cost, terms.statuses is not None),)
         if terms.ban is not None:
             ban = ban_policy(terms.ban, place=place, name=terms.name)
-            found += (ban,)
-            charges += (Charge(subject, (ban.limit,), 1, dry=True),)
+            found = Policies.join((found, ban))
+            charges += (Charge(subject, ban.limits, 1, dry=True),)
         return Demand(self, place, found, charges)
 
     async def known(self, identity: str) -> list[Policy]:
         """The policies by which an identity may have been counted."""
         rates = self._rates if self._plans is None else await self._plans.of(identity)
-        return [policy for place in self.places for policy in self.policies(place, rates)]
+        return [policy for place in self.places for policy in self.policies(place, rates).items]
 
     def ban_limits(self) -> list[Limit]:
         ban = self.terms.ban
@@ -175,25 +188,41 @@ class RateLimit:
         return f"name {self.terms.name}"
 
 
-Bound = tuple[tuple[RateLimit, str], ...]
-"""The rules of a route, each with the place where it counts."""
+Entry = tuple[RateLimit, str]
+"""A rule, and the place where it counts."""
+
+
+class Bound(NamedTuple):
+    """The rules that hold together, those of one limiter being one decision."""
+
+    groups: tuple[tuple[RateLimiter, tuple[Entry, ...]], ...]
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> Bound:
+        limiters = dict.fromkeys(rule.limiter for rule, _ in entries)
+        return cls(
+            tuple((each, tuple(entry for entry in entries if entry[0].limiter is each)) for each in limiters)
+        )
+
+    def holds(self, rule: RateLimit) -> bool:
+        return any(each is rule for _, entries in self.groups for each, _ in entries)
 
 
 def bind(route: Route, method: str) -> Bound:
-    """The rules on which a route depends, each with the place where it counts.
+    """The rules on which a route depends.
 
     :raises ConfigurationError: if two of them have one name.
     """
     if route.dependant is None:
-        return ()
+        return Bound(())
     calls: list[Any] = [each.call for each in dependants(route.dependant)]
     rules = [call for call in dict.fromkeys(calls) if isinstance(call, RateLimit)]
     names = [rule.terms.name for rule in rules if rule.terms.name is not None]
     if len(set(names)) < len(names):
         raise ConfigurationError(f"{route.path} depends on two limits of one name: {', '.join(names)}")
-    bound: list[tuple[RateLimit, str]] = []
+    entries: list[Entry] = []
     ordinal = 0
     for rule in rules:
-        bound.append((rule, rule.place(f"{method} {route.path}", ordinal)))
+        entries.append((rule, rule.place(f"{method} {route.path}", ordinal)))
         ordinal += rule.terms.name is None
-    return tuple(bound)
+    return Bound.of(entries)

@@ -13,17 +13,29 @@ from ...typing import Limit
 
 __all__ = ["ALGORITHMS", "Gcra", "slack"]
 
+Windows = tuple[int, int, int]
+"""The index of a window, its count, and the count of the one before."""
+
+Log = deque[tuple[float, int]]
+"""When how much was charged."""
+
+Count = tuple[float, int]
+"""The start of a period, and its count."""
+
+Charged = tuple[Any, float, float]
+"""A new state, its used units, and the seconds until it is back at zero."""
+
 _TICK = 1e-6  # seconds; a client that paces itself exactly must not lose by rounding
 
 
 def slack(limit: Limit) -> float:
     """Units that rounding may cost or give: what comes back in a microsecond, and a little."""
-    return _TICK * (1.0 + limit.quota / limit.window)
+    return _TICK * (1.0 + 1.0 / limit.interval)
 
 
 class _Algorithm(Protocol):
     def used(self, state: Any, limit: Limit, now: float) -> float: ...
-    def charged(self, state: Any, limit: Limit, cost: int, now: float) -> Any: ...
+    def charged(self, state: Any, limit: Limit, cost: int, now: float, used: float) -> Charged: ...
     def reset(self, state: Any, limit: Limit, now: float) -> float: ...
     def retry(self, state: Any, limit: Limit, cost: int, now: float) -> float: ...
 
@@ -41,37 +53,38 @@ class Gcra:
             return 0.0
         return (state.real - now) / abs(state.imag)
 
-    def charged(self, state: complex | None, limit: Limit, cost: int, now: float) -> complex:
-        used = max(0.0, self.used(state, limit, now) + cost)
-        interval = limit.window / limit.quota
-        return complex(now + used * interval, -interval if used + 1 > limit.burst else interval)
+    def charged(self, state: complex | None, limit: Limit, cost: int, now: float, used: float) -> Charged:
+        used += cost
+        if used < 0:
+            used = 0.0
+        interval = limit.interval
+        reset = used * interval
+        return complex(now + reset, -interval if used + 1 > limit.burst else interval), used, reset
 
     def reset(self, state: complex | None, limit: Limit, now: float) -> float:
-        return self.used(state, limit, now) * limit.window / limit.quota
+        return self.used(state, limit, now) * limit.interval
 
     def retry(self, state: complex | None, limit: Limit, cost: int, now: float) -> float:
-        over = self.used(state, limit, now) + cost - limit.burst
-        return over * limit.window / limit.quota
+        return (self.used(state, limit, now) + cost - limit.burst) * limit.interval
 
 
 class Sliding:
     """Two fixed windows: this one's count, and the share of the last one's that still overlaps."""
 
-    def used(self, state: tuple[int, int, int] | None, limit: Limit, now: float) -> float:
+    def used(self, state: Windows | None, limit: Limit, now: float) -> float:
         _, share, current, previous = _windows(state, limit, now)
         return current + previous * (1 - share)
 
-    def charged(
-        self, state: tuple[int, int, int] | None, limit: Limit, cost: int, now: float
-    ) -> tuple[int, int, int]:
+    def charged(self, state: Windows | None, limit: Limit, cost: int, now: float, used: float) -> Charged:
         index, _, current, previous = _windows(state, limit, now)
-        return index, max(0, current + cost), previous
+        new = (index, max(0, current + cost), previous)
+        return new, self.used(new, limit, now), self.reset(new, limit, now)
 
-    def reset(self, state: tuple[int, int, int] | None, limit: Limit, now: float) -> float:
+    def reset(self, state: Windows | None, limit: Limit, now: float) -> float:
         _, share, current, previous = _windows(state, limit, now)
         return limit.window * ((2 if current else 1 if previous else share) - share)
 
-    def retry(self, state: tuple[int, int, int] | None, limit: Limit, cost: int, now: float) -> float:
+    def retry(self, state: Windows | None, limit: Limit, cost: int, now: float) -> float:
         _, share, current, previous = _windows(state, limit, now)
         room = limit.quota - cost
         if current <= room:
@@ -82,28 +95,26 @@ class Sliding:
 class Moving:
     """Every charge of the last window, to the microsecond: exact, and as large as the quota."""
 
-    def used(self, state: deque[tuple[float, int]] | None, limit: Limit, now: float) -> float:
+    def used(self, state: Log | None, limit: Limit, now: float) -> float:
         return float(sum(cost for _, cost in _pruned(state, limit, now)))
 
-    def charged(
-        self, state: deque[tuple[float, int]] | None, limit: Limit, cost: int, now: float
-    ) -> deque[tuple[float, int]]:
+    def charged(self, state: Log | None, limit: Limit, cost: int, now: float, used: float) -> Charged:
         log = _pruned(state, limit, now)
         while cost < 0 and log:
             at, latest = log.pop()
             cost += latest
             if cost > 0:
                 log.append((at, cost))
-                return log
+                cost = 0
         if cost > 0:
             log.append((now, cost))
-        return log
+        return log, self.used(log, limit, now), self.reset(log, limit, now)
 
-    def reset(self, state: deque[tuple[float, int]] | None, limit: Limit, now: float) -> float:
+    def reset(self, state: Log | None, limit: Limit, now: float) -> float:
         log = _pruned(state, limit, now)
         return log[-1][0] + limit.window - now if log else 0.0
 
-    def retry(self, state: deque[tuple[float, int]] | None, limit: Limit, cost: int, now: float) -> float:
+    def retry(self, state: Log | None, limit: Limit, cost: int, now: float) -> float:
         over = self.used(state, limit, now) + cost - limit.quota
         for at, each in _pruned(state, limit, now):
             over -= each
@@ -115,18 +126,18 @@ class Moving:
 class Calendar:
     """A count that starts anew with each period of the calendar. `now` is Unix time."""
 
-    def used(self, state: tuple[float, int] | None, limit: Limit, now: float) -> float:
+    def used(self, state: Count | None, limit: Limit, now: float) -> float:
         return float(_count(state, limit, now))
 
-    def charged(
-        self, state: tuple[float, int] | None, limit: Limit, cost: int, now: float
-    ) -> tuple[float, int]:
-        return _period(limit, now)[0], max(0, _count(state, limit, now) + cost)
+    def charged(self, state: Count | None, limit: Limit, cost: int, now: float, used: float) -> Charged:
+        start, end = _period(limit, now)
+        count = max(0, _count(state, limit, now) + cost)
+        return (start, count), float(count), end - now if count else 0.0
 
-    def reset(self, state: tuple[float, int] | None, limit: Limit, now: float) -> float:
+    def reset(self, state: Count | None, limit: Limit, now: float) -> float:
         return _period(limit, now)[1] - now if _count(state, limit, now) else 0.0
 
-    def retry(self, state: tuple[float, int] | None, limit: Limit, cost: int, now: float) -> float:
+    def retry(self, state: Count | None, limit: Limit, cost: int, now: float) -> float:
         return _period(limit, now)[1] - now
 
 
@@ -138,7 +149,7 @@ ALGORITHMS: dict[str, _Algorithm] = {
 }
 
 
-def _windows(state: tuple[int, int, int] | None, limit: Limit, now: float) -> tuple[int, float, int, int]:
+def _windows(state: Windows | None, limit: Limit, now: float) -> tuple[int, float, int, int]:
     """The window's index, the share of it that is over, its count and the last one's."""
     index, share = divmod(now / limit.window, 1)
     if state is None or state[0] < index - 1:
@@ -148,14 +159,14 @@ def _windows(state: tuple[int, int, int] | None, limit: Limit, now: float) -> tu
     return int(index), share, state[1], state[2]
 
 
-def _pruned(state: deque[tuple[float, int]] | None, limit: Limit, now: float) -> deque[tuple[float, int]]:
-    log: deque[tuple[float, int]] = deque() if state is None else state
+def _pruned(state: Log | None, limit: Limit, now: float) -> Log:
+    log: Log = deque() if state is None else state
     while log and log[0][0] + limit.window <= now + _TICK:
         log.popleft()
     return log
 
 
-def _count(state: tuple[float, int] | None, limit: Limit, now: float) -> int:
+def _count(state: Count | None, limit: Limit, now: float) -> int:
     return 0 if state is None or state[0] != _period(limit, now)[0] else state[1]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 from ..._arguments import count, function
 from ...typing import Charge, Limit, Verdict
@@ -44,48 +43,33 @@ class MemoryCounters:
         fits_all = True
         clock = self._clock() - self._start
         table = self._table
-        for charge in charges:
-            cost = charge.cost
-            for limit in charge.limits:
+        for subject, limits, cost, dry in charges:
+            for limit in limits:
                 now = clock if limit.period is None else self._wall_clock()
-                key = f"{charge.subject}:{limit.name}"
+                key = f"{subject}:{limit.name}"
                 state = table.get(key)
                 if state is None and (place := table.place(key, limit.name, clock)) != key:
                     key, state = place, table.get(place)
-                used = ALGORITHMS[limit.algorithm].used(state, limit, now)
-                fits = used + cost <= limit.capacity + slack(limit)
+                algorithm = ALGORITHMS[limit.algorithm]
+                used = algorithm.used(state, limit, now)
+                room = limit.capacity + slack(limit)
+                fits = used + cost <= room
                 fits_all = fits_all and fits
-                weighed.append((key, state, limit, cost, charge.dry, now, used, fits))
-        charges_all = force or fits_all
-        return [self._settle(*each, clock, charges_all) for each in weighed]
+                weighed.append((key, state, limit, algorithm, cost, dry, now, used, room, fits))
+        verdicts = []
+        for key, state, limit, algorithm, cost, dry, now, used, room, fits in weighed:
+            retry = 0.0
+            if not fits:
+                retry = algorithm.retry(state, limit, cost, now) if cost <= limit.capacity else math.inf
+            if (fits_all or force) and cost and not dry:
+                state, used, reset = algorithm.charged(state, limit, cost, now, used)
+                table.put(key, state, until=clock + reset, full=used + 1 > limit.capacity)
+            else:
+                reset = algorithm.reset(state, limit, now)
+            remaining = int(room - used)
+            verdicts.append(Verdict(fits, remaining if remaining > 0 else 0, reset, retry))
+        return verdicts
 
     async def reset(self, subject: str, limits: tuple[Limit, ...]) -> None:
         for limit in limits:
             self._table.pop(f"{subject}:{limit.name}")
-
-    def _settle(
-        self,
-        key: str,
-        state: Any,
-        limit: Limit,
-        cost: int,
-        dry: bool,
-        now: float,
-        used: float,
-        fits: bool,
-        clock: float,
-        charges_all: bool,
-    ) -> Verdict:
-        algorithm = ALGORITHMS[limit.algorithm]
-        writes = charges_all and cost and not dry
-        retry = 0.0
-        if not fits:
-            retry = algorithm.retry(state, limit, cost, now) if cost <= limit.capacity else math.inf
-        if writes:
-            state = algorithm.charged(state, limit, cost, now)
-            used = algorithm.used(state, limit, now)
-        remaining = max(0, int(limit.capacity - used + slack(limit)))
-        reset = algorithm.reset(state, limit, now)
-        if writes:
-            self._table.put(key, state, until=clock + reset, full=remaining == 0)
-        return Verdict(fits, remaining, reset, retry)

@@ -6,7 +6,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -70,7 +69,7 @@ class RedisCounters:
         that raced for the last unit were charged is given back."""
         if force:
             return _flat(await asyncio.gather(*(self._weigh([each], force) for each in charges)))
-        dry = [replace(each, dry=True) for each in charges]
+        dry = [each._replace(dry=True) for each in charges]
         found = _flat(await asyncio.gather(*(self._weigh([each]) for each in dry)))
         if not all(verdict.admitted for verdict in found):
             return found
@@ -78,7 +77,7 @@ class RedisCounters:
         admitted = [all(verdict.admitted for verdict in verdicts) for verdicts in charged]
         if not all(admitted):
             back = [
-                replace(each, cost=-each.cost)
+                each._replace(cost=-each.cost)
                 for each, was in zip(charges, admitted, strict=True)
                 if was and not each.dry
             ]
