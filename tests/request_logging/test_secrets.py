@@ -153,20 +153,42 @@ async def test_ten_thousand_hostile_requests_are_as_many_lines(
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         bind(user=scope["path"], **{scope["path"][:9]: scope["client"][0]})
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    async def receive() -> Any:
-        return {"type": "http.request"}
-
-    async def send(message: Any) -> None: ...
+        await _answer(scope, receive, send)
 
     middleware = RequestLoggingMiddleware(
         app, sink=lines, format=format, headers=["user-agent"], query=["page"], path=True, trusted_proxies=1
     )
     for scope in nasty_scopes:
-        await middleware(dict(scope), receive, send)
-    assert len(lines.raw) == len(nasty_scopes)
+        await middleware(dict(scope), _receive, _send)
+    _assert_sound(lines, len(nasty_scopes))
+
+
+async def test_hostile_requests_are_as_many_lines_on_the_quick_way(
+    nasty_scopes: list[dict[str, Any]],
+) -> None:
+    """Nothing is bound or asked for, so that the default line is filled into its template."""
+    lines = Lines()
+    middleware = RequestLoggingMiddleware(_answer, sink=lines)
+    for number, scope in enumerate(nasty_scopes[:2000]):
+        odd = {"scheme": scope["path"], "http_version": scope["path"][:2]} if number % 3 == 0 else {}
+        await middleware({**scope, **odd}, _receive, _send)
+    _assert_sound(lines, 2000)
+
+
+async def _answer(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _receive() -> Any:
+    return {"type": "http.request"}
+
+
+async def _send(message: Any) -> None: ...
+
+
+def _assert_sound(lines: Lines, number: int) -> None:
+    assert len(lines.raw) == number
     for line in lines.raw:
         text = line.decode("utf-8")
         assert text.splitlines(keepends=True) == [text], text

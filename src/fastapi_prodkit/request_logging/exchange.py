@@ -149,7 +149,7 @@ class HTTPExchange(Exchange):
         if kind == "http.response.start":
             self.status = message["status"]
             self._trailers = message.get("trailers", False)
-            message = {**message, "headers": self._headers(message.get("headers", ()))}
+            message = {**message, "headers": self._headers(message)}
         elif kind == "http.response.body":
             if not (message.get("more_body", False) or self._trailers):
                 self._look_for_departure()
@@ -170,7 +170,9 @@ class HTTPExchange(Exchange):
             self.complete = not self.disconnected
             if self.scope["method"] == "HEAD":
                 self.bytes_out = 0
-            self._over()
+            self.done = True
+            self.last_byte = perf_counter()
+            self._policy.over(self)
 
     def failed(self, error: BaseException) -> None:
         self.error = error
@@ -180,19 +182,15 @@ class HTTPExchange(Exchange):
     def end(self) -> None:
         if not self.done:
             self._look_for_departure()
-            self._over()
+            super().end()
 
-    def _over(self) -> None:
-        self.done = True
-        self.last_byte = perf_counter()
-        self._policy.over(self)
-
-    def _headers(self, given: Any) -> list[tuple[bytes, bytes]]:
-        """A new list: the given one may belong to a response that is used again."""
-        name = self._policy.id_header
-        headers = [field for field in given if field[0] != name]
-        headers.append(self._id_field())
-        if self._policy.server_timing:
+    def _headers(self, message: Message) -> list[tuple[bytes, bytes]]:
+        """A new list: the one in the message may belong to a response that is used again."""
+        policy = self._policy
+        name = policy.id_header
+        headers = [field for field in message.get("headers", ()) if field[0] != name]
+        headers.append((name, self.request_id.encode("latin-1")))
+        if policy.server_timing:
             headers.append((b"server-timing", server_timing(perf_counter() - self.start, self.timings or {})))
         return headers
 

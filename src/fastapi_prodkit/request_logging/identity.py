@@ -34,13 +34,17 @@ def read_traceparent(value: bytes | None) -> tuple[str, str, str] | None:
 
 
 def fresh_ids() -> Ids:
-    """A request id and a trace id of 128 random bits each, and a span id of 64, in hexadecimal."""
-    digits = getrandbits(320).to_bytes(40, "little").hex()
-    return digits[48:], digits[:32], digits[32:48]
+    """A trace id of 128 random bits and a span id of 64, in hexadecimal; the request's id is its trace's."""
+    digits = getrandbits(192).to_bytes(24, "little").hex()
+    trace = digits[:32]
+    return trace, trace, digits[32:]
 
 
 def continue_trace(context: RequestContext, traceparent: bytes) -> None:
-    """Make the request a child of the span that a valid `traceparent` names."""
+    """Make the request a child of the span that a valid `traceparent` names.
+
+    A trace may have many requests: this one keeps the id that it has.
+    """
     parent = read_traceparent(traceparent)
     if parent is not None:
         context.trace_id, context.parent_id, context.trace_flags = parent

@@ -20,6 +20,7 @@ from .exchange import Exchange, HTTPExchange, Policy
 from .flight import land
 from .identity import continue_trace, fresh_ids, read_request_id
 from .process import SERVER_ACCESS_LOGGERS, ProcessHold
+from .quick import QuickLines
 from .record import LEVELS, Record, Recorder
 from .sampling import Sampling, is_remarkable
 from .sinks import Sink, StreamSink
@@ -96,6 +97,13 @@ class RequestLoggingMiddleware:
         self._id_header = field_name("request_id_header", request_id_header)
         self._new_id = None if new_request_id is None else function("new_request_id", new_request_id)
         self._policy = Policy(self._over, self._id_header, server_timing)
+        self._quick = (
+            QuickLines(self._recorder, self._clients, self._sampling.quiet)
+            if format is formats.otel
+            and not (headers or query or path or bodies or observe or new_request_id)
+            and self._sampling.keeps_all
+            else None
+        )
         self._process = ProcessHold(names("mute", mute))
         self._placed = False
         self._routes: RouteTable | None = None
@@ -152,6 +160,11 @@ class RequestLoggingMiddleware:
     def _over(self, exchange: Exchange) -> None:
         """Write its record. Nothing that goes wrong here may reach the client."""
         try:
+            if self._quick is not None and type(exchange) is HTTPExchange:
+                quick = self._quick.line(exchange, self._routes)
+                if quick is not None:
+                    self._sink(quick, logging.INFO)
+                    return
             record = exchange.record = self._recorder.record(exchange, self._routes)
             if self._sampling.keeps(record):
                 line = self._format(record)
@@ -166,8 +179,9 @@ class RequestLoggingMiddleware:
     def _land(self, exchange: Exchange) -> None:
         """A failure after the response (in a background task) counts too."""
         try:
-            failed = exchange.failure is not None or exchange.record is None
-            land(exchange, write=failed or is_remarkable(exchange.record or {}, self._sampling.slow))
+            record = exchange.record or self._recorder.record(exchange, self._routes)
+            write = exchange.failure is not None or is_remarkable(record, self._sampling.slow)
+            land(exchange, write=write)
         except Exception:
             self.dropped += 1
 

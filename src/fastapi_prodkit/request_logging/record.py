@@ -16,15 +16,13 @@ from .._client import TrustedProxies
 from .._fastapi import RouteTable
 from .exchange import Exchange
 
-__all__ = ["LEVELS", "UNMATCHED", "Record", "Recorder", "Timestamps", "add_bound"]
+__all__ = ["LEVELS", "METHODS", "UNMATCHED", "Record", "Recorder", "Timestamps", "add_bound"]
 
 Record = dict[str, Any]
 
 UNMATCHED = "(unmatched)"
 
-_METHODS = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"}
-)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"})
 _LEVEL_OF = {
     "ok": "INFO",
     "client_error": "WARNING",
@@ -50,7 +48,7 @@ class Timestamps:
         if second != self._second:
             self._prefix = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
             self._second = second
-        return f"{self._prefix}.{int((moment - second) * 1_000_000):06d}Z"
+        return f"{self._prefix}.{str(int((moment - second + 1) * 1_000_000))[1:]}Z"
 
 
 class Recorder:
@@ -69,18 +67,18 @@ class Recorder:
         self._query = frozenset(query)
         self._path = path
         self._asked_for = bool(self._headers or self._query or path)
-        self._timestamps = Timestamps()
+        self.timestamp = Timestamps()
 
     def record(self, exchange: Exchange, routes: RouteTable | None) -> Record:
         scope = exchange.scope
         outcome = exchange.outcome
         route = (routes.template(scope) if routes is not None else None) or UNMATCHED
         method = scope.get("method", "GET")
-        if method not in _METHODS:
+        if method not in METHODS:
             method = "_OTHER"
         start, first, last = exchange.start, exchange.first_byte, exchange.last_byte
         record: Record = {
-            "timestamp": self._timestamps(time()),
+            "timestamp": self.timestamp(time()),
             "level": _LEVEL_OF[outcome],
             "message": f"{method} {route} {exchange.status or '-'}",
             "event.name": "http.server.request",
@@ -88,8 +86,8 @@ class Recorder:
             "http.request.method": method,
             "http.route": route,
             "http.response.status_code": exchange.status,
-            "http.server.request.duration": int((last - start) * 1e6) / 1e6,
-            "http.server.request.time_to_first_byte": first and int((first - start) * 1e6) / 1e6,
+            "http.server.request.duration": round(last - start, 6),
+            "http.server.request.time_to_first_byte": None if first is None else round(first - start, 6),
             "http.request.body.size": exchange.bytes_in,
             "http.response.body.size": exchange.bytes_out,
             "url.scheme": scope.get("scheme"),

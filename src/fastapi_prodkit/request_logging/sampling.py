@@ -28,16 +28,21 @@ class Sampling:
         self._decide = sample if callable(sample) else None
         self._rate = 1.0 if callable(sample) else fraction("sample", sample)
         self._below = int(self._rate * 16**_TAIL)
-        self._quiet = frozenset(quiet)
+        self.quiet = frozenset(quiet)
         self.slow = seconds("slow", slow, endless=True)
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether every record is written that is not of a quiet route."""
+        return self._decide is None and self._rate == 1.0
 
     def keeps(self, record: Record) -> bool:
         """Whether to write it."""
-        if record["http.route"] not in self._quiet and self._decide is None and self._rate == 1.0:
+        if record["http.route"] not in self.quiet and self._decide is None and self._rate == 1.0:
             return True
         if is_remarkable(record, self.slow):
             return True
-        if record["http.route"] in self._quiet:
+        if record["http.route"] in self.quiet:
             return False
         if self._decide is not None:
             return self._decide(record)

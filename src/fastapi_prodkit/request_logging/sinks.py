@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from time import time
 from typing import Any, Protocol
 
 __all__ = ["LineRecord", "LoggerSink", "Sink", "Stream", "StreamSink"]
@@ -72,9 +73,23 @@ class LoggerSink:
 
     def __init__(self, logger: logging.Logger | str) -> None:
         self._logger = logging.getLogger(logger) if isinstance(logger, str) else logger
+        self._usual: dict[str, object] = {}
 
     def __call__(self, line: bytes, level: int, /) -> None:
         logger = self._logger
         if logger.isEnabledFor(level):
-            text = line[:-1].decode("utf-8")
-            logger.handle(LineRecord(logger.name, level, "", 0, text, None, None))
+            logger.handle(self._record(line[:-1].decode("utf-8"), level))
+
+    def _record(self, text: str, level: int) -> LineRecord:
+        """Made from the first one: `logging` would ask again for the names of thread and process."""
+        if not self._usual:
+            self._usual = LineRecord(self._logger.name, level, "", 0, "", None, None).__dict__
+        created = time()
+        record = LineRecord.__new__(LineRecord)
+        record.__dict__.update(self._usual)
+        record.msg = text
+        record.levelno = level
+        record.levelname = logging.getLevelName(level)
+        record.created = created
+        record.msecs = created % 1 * 1000
+        return record

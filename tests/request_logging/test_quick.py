@@ -1,0 +1,92 @@
+"""The quick way to the default line writes what the long way writes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from fastapi_prodkit import RequestLoggingMiddleware, bind
+from fastapi_prodkit.request_logging import Record, otel
+
+from .lines import Lines
+
+VARYING = {
+    "timestamp",
+    "request_id",
+    "trace_id",
+    "span_id",
+    "http.server.request.duration",
+    "http.server.request.time_to_first_byte",
+}
+
+
+def _long(record: Record) -> bytes:
+    """Not the default format itself, so that each record is made."""
+    return otel(record)
+
+
+def _client(lines: Lines, **options: Any) -> TestClient:
+    app = FastAPI()
+    app.add_middleware(RequestLoggingMiddleware, sink=lines, **options)
+
+    @app.get('/odd"%s%%/{item}')
+    async def odd(item: str, bound: bool = False) -> str:
+        if bound:
+            bind(user="ada")
+        return item
+
+    @app.api_route("/items/{item}", methods=["GET", "HEAD", "PUT"], status_code=201)
+    async def item(item: str) -> str:
+        return item
+
+    return TestClient(app, client=("2001:db8::1%eth0", 1))
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/items/a"),
+        ("HEAD", "/items/a"),
+        ("PUT", "/items/aaaaaa"),
+        ("GET", '/odd"%25s%25%25/b'),
+        ("GET", '/odd"%25s%25%25/b?bound=1'),
+        ("POST", "/items/a"),
+        ("GET", "/nowhere"),
+        ("BREW", "/items/a"),
+        ("GET", "/docs"),
+    ],
+)
+def test_both_ways_write_the_same(method: str, path: str) -> None:
+    quick, long = Lines(), Lines()
+    for lines, options in ((quick, {}), (long, {"format": _long})):
+        client = _client(lines, **options)
+        for _ in range(2):
+            client.request(method, path)
+    assert len(quick.raw) == len(long.raw) == 2
+    for one, other in zip(quick.records, long.records, strict=True):
+        assert list(one) == list(other)
+        assert [one[name] for name in one if name not in VARYING] == [
+            other[name] for name in other if name not in VARYING
+        ]
+        assert 0 <= one["http.server.request.time_to_first_byte"] <= one["http.server.request.duration"] < 5
+        for name in ("timestamp", "request_id", "trace_id", "span_id"):
+            assert len(one[name]) == len(other[name])
+
+
+def test_the_shapes_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastapi_prodkit.request_logging.quick._MOST", 2)
+    lines = Lines()
+    client = _client(lines)
+    for path in ("/items/a", "/docs", '/odd"%25s%25%25/c', "/items/b", "/docs"):
+        client.get(path)
+    assert [json.loads(line)["http.route"] for line in lines.raw] == [
+        "/items/{item}",
+        "/docs",
+        '/odd"%s%%/{item}',
+        "/items/{item}",
+        "/docs",
+    ]
