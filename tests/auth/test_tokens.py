@@ -85,7 +85,6 @@ REFUSED = {
     "NaN in another claim": signed('{"sub":"ada","exp":1800000060,"x":NaN}'),
     "1e400 in another claim": signed('{"sub":"ada","exp":1800000060,"x":[-1e400]}'),
     "an integer of 5000 digits": signed('{"sub":"ada","exp":' + "9" * 5000 + "}"),
-    "nested 4000 deep": signed('{"sub":"ada","exp":1800000060,"x":' + "[" * 2900 + "]" * 2900 + "}"),
     "exp missing": signed('{"sub":"ada"}'),
     "exp null": with_claims(exp=None),
     "exp a string": with_claims(exp=str(NOW + 60)),
@@ -150,6 +149,21 @@ ACCEPTED = {
 @pytest.mark.parametrize(("token", "claims"), ACCEPTED.values(), ids=ACCEPTED.keys())
 def test_it_is_accepted(token: str, claims: Claims) -> None:
     assert verified(make(), token) == claims
+
+
+@pytest.mark.parametrize("place", ["header", "payload"])
+def test_deep_nesting_breaks_nothing(place: str) -> None:
+    """How deep a parser can follow differs between interpreters: it is a refusal or a value, no crash."""
+    deep = "[" * 2900 + "]" * 2900
+    token = (
+        signed(json.dumps(GOOD), '{"alg":"HS256","x":' + deep + "}")
+        if place == "header"
+        else signed('{"sub":"ada","exp":1800000060,"x":' + deep + "}")
+    )
+    try:
+        assert verified(make(), token).subject == "ada"
+    except InvalidTokenError as error:
+        assert "strict JSON" in str(error)
 
 
 @given(st.text(max_size=300) | st.binary(max_size=300).map(lambda data: data.decode("latin-1")))
