@@ -86,6 +86,19 @@ async def test_what_is_there_goes_out_when_the_producer_waits() -> None:
     assert wire.is_complete
 
 
+async def test_a_burst_after_a_pause_is_one_write() -> None:
+    wire, bursts = Wire(), 5
+
+    async def items() -> AsyncIterator[int]:
+        for burst in range(bursts):
+            await asyncio.sleep(0.02)  # a driver fetches the next hundred rows
+            for number in range(100):
+                yield burst * 100 + number
+
+    await wire.serve(NDJSONResponse(items()))
+    assert len(wire.bodies) < bursts * 2  # a busy machine may split one
+
+
 async def test_what_a_plain_generator_has_given_goes_out_while_it_blocks() -> None:
     wire, go_on = Wire(), threading.Event()
 
@@ -269,6 +282,18 @@ async def test_an_error_in_the_clean_up_of_an_abandoned_stream_is_logged(
     await wire.until(b"1\n")
     wire.left.set()
     await serving
+    assert "the pool is gone" in caplog.text
+
+
+async def test_an_error_that_meets_a_client_that_has_left_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    wire = Wire()
+
+    async def items() -> AsyncIterator[int]:
+        yield 1
+        wire.left.set()
+        raise OSError("the pool is gone")
+
+    await wire.serve(NDJSONResponse(items()))
     assert "the pool is gone" in caplog.text
 
 

@@ -69,18 +69,19 @@ class Feed:
 
     async def _fill_async(self, items: AsyncIterable[Any], encode: Encode) -> None:
         iterator = aiter(items)
-        size, turn = 0, time.monotonic() + _SLICE
+        size, turn = 0, 0.0
         try:
             async for item in iterator:
                 if self._closed:
                     break
                 chunk = encode(item)
+                if not self._chunks:  # all was taken, so the event loop has turned
+                    size, turn = 0, time.monotonic() + _SLICE
                 self._chunks.append(chunk)
                 self._wake.set()
                 size += len(chunk)
                 if size >= _CHUNK or time.monotonic() > turn:
                     await self._taken()
-                    size, turn = 0, time.monotonic() + _SLICE
         finally:
             close = getattr(iterator, "aclose", None)
             if close is not None:

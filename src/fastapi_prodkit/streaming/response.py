@@ -106,8 +106,9 @@ class _Writing:
             watcher.cancel()
             was_running = producer.cancel()
             await asyncio.wait({producer, watcher})
-            if was_running and not producer.cancelled() and (error := producer.exception()) is not None:
-                logger.error("a stream failed while it was closed", exc_info=error)
+            untold = was_running or self._is_gone
+            if untold and not producer.cancelled() and (error := producer.exception()) is not None:
+                logger.error("a stream failed and nobody could be told", exc_info=error)
 
     async def _write(self) -> None:
         """Send what comes, until nothing more does."""
