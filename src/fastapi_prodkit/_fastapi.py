@@ -18,11 +18,12 @@ from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import _get_param_aliases, _get_param_model, get_dependant
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
-from fastapi.routing import RouteContext, iter_route_contexts
+from fastapi.routing import APIRoute, APIWebSocketRoute, RouteContext, iter_route_contexts
 from pydantic import AliasPath
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import Host, Mount, compile_path
+from starlette.routing import Host, Mount, WebSocketRoute, compile_path
+from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Scope
 
 from ._asgi import layers
@@ -39,6 +40,7 @@ __all__ = [
     "field_names",
     "hand_over",
     "identities",
+    "is_plain",
     "is_signal",
     "iter_routes",
     "matched",
@@ -57,6 +59,7 @@ def _private(module: str, name: str) -> Any:
 
 
 _SIGNALS = tuple(filter(None, [_private("starlette.middleware.body_limit", "_RequestBodyLimitResponseSent")]))
+_PLAIN_ROUTES = (APIRoute, APIWebSocketRoute, StarletteRoute, WebSocketRoute, Mount)
 _report = _private("fastapi.telemetry._asgi", "_exception")
 
 
@@ -158,6 +161,13 @@ def matched(scope: Scope) -> Any:
     return (
         scope.get("fastapi", {}).get("effective_route_context") or scope.get("route") or scope.get("endpoint")
     )
+
+
+def is_plain(app: Any, route: Route) -> bool:
+    """Whether the URL alone leads to the route, and FastAPI's own code alone from there to the endpoint:
+    no mount, no host, no route class or router that may look at more."""
+    contexts = list(iter_route_contexts(app.routes))
+    return not route.mount and all(type(each.original_route) in _PLAIN_ROUTES for each in contexts)
 
 
 def around_router(router: ASGIApp) -> ASGIApp:

@@ -89,13 +89,17 @@ class Engine:
                 entry = None
         return Found(key, stamp_keys, entry, tuple(stamps))
 
-    async def obtain(self, key: str, stamp_keys: tuple[str, ...], policy: Policy) -> Outcome:
+    async def obtain(
+        self, key: str, stamp_keys: tuple[str, ...], policy: Policy, found: Found | None = None
+    ) -> Outcome:
         """The answer for `key`, or the ticket that obliges the caller to compute it.
 
+        :param found: what a look at the store has shown already, during this request.
         :raises Exception: the error of another caller who was computing it meanwhile.
         """
         while True:
-            found = await self.find(key, stamp_keys)
+            if found is None:
+                found = await self.find(key, stamp_keys)
             entry, now = found.entry, self.clock()
             if entry is not None and entry.uncacheable and now < entry.expires:
                 return Outcome(ticket=self.alone(found))
@@ -104,6 +108,7 @@ class Engine:
             outcome = await self._compute_or_wait(found, policy)
             if outcome is not None:
                 return outcome
+            found = None
 
     async def afresh(self, key: str, stamp_keys: tuple[str, ...]) -> Ticket:
         """A ticket to compute an answer whatever is stored."""

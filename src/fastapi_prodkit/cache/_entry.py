@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 __all__ = ["STAMP_SIZE", "Entry"]
 
@@ -85,6 +86,7 @@ class Entry:
 _Pairs = tuple[tuple[bytes, bytes], ...]
 
 
+@lru_cache(maxsize=4096)
 def _fields(raw: bytes) -> tuple[_Pairs, _Pairs, tuple[bytes, ...]]:
     if not raw:
         return (), (), ()

@@ -116,6 +116,7 @@ class CachedFunction:
         self._values = Values(engine, max_bytes=options.max_bytes)
         self._arguments = arguments
         self._options = options
+        self._stamps = options.static_stamps(arguments, "function")
         self._make_codec = codec
         self._codec: Codec | None = None
 
@@ -133,7 +134,8 @@ class CachedFunction:
         key = digest((options.namespace, arguments.name, arguments.identity(bound)))
         return await self._values.obtain(
             f"cache:value:{key}",
-            options.stamp_keys(arguments, "function", () if arguments.key else arguments.values, bound),
+            self._stamps
+            + options.stamps_of(arguments, "function", () if arguments.key else arguments.values, bound),
             options.policy,
             options.draw_ttl(),
             self._codec,

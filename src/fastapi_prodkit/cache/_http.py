@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
-from hashlib import blake2b
+from hashlib import sha256
 
 __all__ = [
     "Asked",
@@ -40,6 +40,10 @@ _KEPT_BY_304 = frozenset(
 _CONTENT = (b"content-",)
 
 
+_NOTHING: dict[str, str | None] = {}
+_NO_SECRETS: dict[str, str] = {}
+
+
 class Asked:
     """What a request says about caching, from one look at its header fields."""
 
@@ -49,14 +53,19 @@ class Asked:
         self.if_none_match: bytes | None = None
         self.if_modified_since: bytes | None = None
         self.range = False
-        self.control: dict[str, str | None] = {}
-        self.credentials: dict[str, str] = {}
+        self.control: dict[str, str | None] = _NOTHING
+        self.credentials: dict[str, str] = _NO_SECRETS
         for name, value in headers:
             if name in _ASKED:
                 self._take(name, value)
 
+    @property
+    def is_conditional(self) -> bool:
+        return self.if_none_match is not None or self.if_modified_since is not None
+
     def _take(self, name: bytes, value: bytes) -> None:
         if name in _CREDENTIALS:
+            self.credentials = dict(self.credentials)
             known = self.credentials.get(name.decode())
             text = value.decode("latin-1")
             self.credentials[name.decode()] = text if known is None else f"{known}\n{text}"
@@ -67,9 +76,9 @@ class Asked:
         elif name == b"range":
             self.range = True
         elif name == b"cache-control":
-            self.control.update(directives(value))
+            self.control = {**self.control, **directives(value)}
         elif name == b"pragma" and b"no-cache" in value.lower():
-            self.control.setdefault("no-cache", None)
+            self.control = {"no-cache": None, **self.control}
 
 
 def directives(value: bytes) -> dict[str, str | None]:
@@ -90,7 +99,7 @@ def value_of(headers: Iterable[Pair], name: bytes) -> bytes | None:
 
 def etag_of(body: bytes) -> bytes:
     """A strong validator: the same bytes have the same one in every process."""
-    return b'"' + urlsafe_b64encode(blake2b(body, digest_size=15).digest()) + b'"'
+    return b'"' + urlsafe_b64encode(sha256(body).digest()[:15]) + b'"'
 
 
 def is_unchanged(asked: Asked, headers: Iterable[Pair]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from starlette.requests import HTTPConnection, Request
 from .._fastapi import dependants, field_names
 from ..errors import ConfigurationError
 
-__all__ = ["HANDED_OVER", "Inputs"]
+__all__ = ["HANDED_OVER", "Inputs", "body_of"]
 
 Read = Callable[[HTTPConnection], str | None]
 
@@ -98,47 +99,52 @@ class Inputs:
         """Every request header field that is part of the key."""
         return frozenset(self.vary(CREDENTIALS))
 
-    async def values(self, request: Request, credentials: Mapping[str, str]) -> list[str]:
-        """What this request holds for each input, present and absent told apart."""
+    @property
+    def is_only_the_url(self) -> bool:
+        """Whether nothing but path and query, and credentials if there are any, selects the answer."""
+        return not (self.headers or self.cookies or self.has_body or self.reads or self.readers)
+
+    def collect(self, parts: list[str], request: Request, credentials: Mapping[str, str]) -> None:
+        """Add what this request holds for each input, present and absent told apart."""
         scope = request.scope
-        parts = [str(value) for value in scope.get("path_params", {}).values()]
+        if path := scope.get("path_params"):
+            parts += map(str, path.values())
         if self.query is None:
             parts.append(scope["query_string"].decode("latin-1"))
-        elif not scope["query_string"]:
-            parts += ["0"] * len(self.query)
-        else:
+        elif self.query:
+            given = request.query_params if scope["query_string"] else None
             for name in self.query:
-                parts += _several(request.query_params.getlist(name))
+                parts += _several(given.getlist(name)) if given is not None else ("0",)
         for name in self.headers:
             parts += _several(request.headers.getlist(name))
         for name in self.cookies:
             value = request.cookies.get(name)
             parts += _several([] if value is None else [value])
-        if self.readers:
-            parts += [scope.get("scheme", ""), request.headers.get("host", ""), scope.get("root_path", "")]
-            parts.append(scope["path"])
         for read in self.reads:
             found = read(request)
             parts += _several([] if found is None else [found])
-        if self.credentials:
-            parts.append(str(len(credentials)))
-            for name, value in credentials.items():
-                parts += [name, value]
-        if self.has_body:
-            parts.append(await _body(request))
-        return parts
+        if self.readers:
+            parts += [scope.get("scheme", ""), request.headers.get("host", ""), scope.get("root_path", "")]
+            parts.append(scope["path"])
+        if self.credentials and credentials:
+            parts.append("credentials")
+            for name, secret in credentials.items():
+                parts += [name, secret]
+
+
+async def body_of(request: Request) -> str:
+    """The body that FastAPI has read and validated already."""
+    if getattr(request, "_form", None) is not None:
+        form = await request.form()
+        return json.dumps([(name, str(value)) for name, value in form.multi_items()])
+    body = await request.body()
+    if "json" in request.headers.get("content-type", ""):
+        return json.dumps(json.loads(body), sort_keys=True)
+    return body.decode("latin-1")
 
 
 def _several(values: list[str]) -> list[str]:
     return [str(len(values)), *values]
-
-
-async def _body(request: Request) -> str:
-    """The body that FastAPI has read and validated already."""
-    if getattr(request, "_form", None) is not None:
-        form = await request.form()
-        return repr([(name, str(value)) for name, value in form.multi_items()])
-    return (await request.body()).decode("latin-1")
 
 
 def _check_body(dependant: Dependant) -> None:

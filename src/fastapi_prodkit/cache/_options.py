@@ -53,17 +53,24 @@ class Options:
             return await function(*args, **kwargs)
         return await run_in_threadpool(function, *args, **kwargs)
 
-    def stamp_keys(
-        self, arguments: Arguments, kind: str, subject: tuple[str, ...], bound: Mapping[str, Any]
-    ) -> tuple[str, ...]:
-        """The stamps that an answer carries: everything, the function, the resource, its tags.
+    @property
+    def tags_of_arguments(self) -> tuple[str, ...]:
+        return tuple(tag for tag in self.tags if "{" in tag)
+
+    def static_stamps(self, arguments: Arguments, kind: str) -> tuple[str, ...]:
+        """The stamps that every answer of a function carries: everything, the function, its own tags.
 
         :param kind: `route` or `function`, by how it is called.
         """
-        keys = [stamp_key(self.namespace, "all"), stamp_key(self.namespace, kind, arguments.name)]
-        if subject:
-            keys.append(self.subject_key(arguments, kind, subject, bound))
-        keys += [stamp_key(self.namespace, "tag", tag.format_map(bound)) for tag in self.tags]
+        tags = [stamp_key(self.namespace, "tag", tag.format()) for tag in self.tags if "{" not in tag]
+        return (stamp_key(self.namespace, "all"), stamp_key(self.namespace, kind, arguments.name), *tags)
+
+    def stamps_of(
+        self, arguments: Arguments, kind: str, subject: tuple[str, ...], bound: Mapping[str, Any]
+    ) -> tuple[str, ...]:
+        """The stamps that depend on the arguments: the resource, and tags that name arguments."""
+        keys = [self.subject_key(arguments, kind, subject, bound)] if subject else []
+        keys += [stamp_key(self.namespace, "tag", tag.format_map(bound)) for tag in self.tags_of_arguments]
         return tuple(keys)
 
     def subject_key(

@@ -46,6 +46,10 @@ class Policy:
     def is_fresh(self, entry: Entry, now: float) -> bool:
         return now < entry.expires
 
+    def is_plainly_fresh(self, entry: Entry, now: float) -> bool:
+        """Fresh, and not so near to its end that an early refresh is to be thought of."""
+        return now < entry.expires - entry.cost * self.early * 20 and not entry.uncacheable
+
     def may_serve(self, entry: Entry, now: float) -> bool:
         """Fresh, or stale within the time in which it is served at once."""
         return now < entry.expires + self.stale

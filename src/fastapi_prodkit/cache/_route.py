@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from .._asgi import Place, layers
-from .._fastapi import Route, hand_over, identities, iter_routes, matched, overridden
+from .._fastapi import Route, hand_over, identities, iter_routes, matched
 from ..errors import ConfigurationError
+from ._answer import answer, collapsed, in_spite_of_failure
 from ._arguments import Arguments
-from ._engine import Engine
+from ._engine import Engine, Found
 from ._entry import Entry
-from ._http import Asked, cache_status, is_unchanged, not_modified
-from ._identity import digest
-from ._inputs import HANDED_OVER, Inputs
+from ._http import Asked, cache_status
+from ._inputs import HANDED_OVER, Inputs, body_of
 from ._options import Options
+from ._plan import Plan
 from ._slot import Slot, replay
 from ._stamps import stamp_key
 from ._storable import Capture
@@ -28,18 +29,6 @@ from ._ticket import Ticket
 __all__ = ["CachedRoute", "prime"]
 
 _RESPONSE = "prodkit_cache_response"
-
-
-@dataclass(slots=True)
-class _Plan:
-    """What is known of one route before any request: made once."""
-
-    route: Route
-    name: str
-    subject: tuple[str, ...]
-    inputs: Inputs
-    overrides: Any
-    overridden: dict[Any, Inputs] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +53,7 @@ class CachedRoute:
         self.wrapper = wrapper
         self.request_name = HANDED_OVER
         self.response_name = _RESPONSE
-        self._plans: dict[int, _Plan] = {}
+        self._plans: dict[int, Plan] = {}
 
     def attach(self, app: Any, route: Route) -> None:
         """Learn a route that leads here.
@@ -75,37 +64,34 @@ class CachedRoute:
         if route.dependant is None:
             return
         key = id(identities(route)[0])
-        if key in self._plans:
-            return
-        path, query = (
-            tuple(sorted(each.name for each in fields))
-            for fields in (route.dependant.path_params, route.dependant.query_params)
-        )
-        self._plans[key] = _Plan(
-            route,
-            digest((self.options.namespace, self.arguments.name, route.context.path_format or "")),
-            path or query,
-            Inputs.of(route.dependant, shared=self.options.is_shared, vary=self.options.vary),
-            getattr(route.context, "dependency_overrides_provider", None),
-        )
-        self.request_name, self.response_name = hand_over(
-            route.dependant, request=HANDED_OVER, response=_RESPONSE
-        )
+        if key not in self._plans:
+            self._plans[key] = Plan(app, route, self.arguments, self.options)
+            self.request_name, self.response_name = hand_over(
+                route.dependant, request=HANDED_OVER, response=_RESPONSE
+            )
 
     async def __call__(self, slot: Slot, kwargs: dict[str, Any]) -> Any:
         request: Request = kwargs[self.request_name]
         response: Response = kwargs[self.response_name]
         self._strip(kwargs)
         slot.spent = True
-        plan = self._plans[id(matched(request.scope))]
-        call = _Call(slot, request, response, kwargs, Asked(request.scope["headers"]), self._inputs(plan))
+        scope = request.scope
+        plan = self._plans[id(matched(scope))]
+        inputs = plan.inputs_now()
+        asked = Asked(scope["headers"])
+        call = _Call(slot, request, response, kwargs, asked, inputs)
         if slot.refresh is not None:
             return await self._capture(call, slot.refresh)
         reason = self._bypass(call)
         if reason is not None:
             slot.note = cache_status(*reason)
             return await self._compute(kwargs)
-        key, stamps = await self._key(plan, call)
+        body = await body_of(request) if inputs.has_body else None
+        key, stamps = plan.key(inputs, request, asked, response, kwargs, body), plan.stamps(kwargs)
+        if plan.has_lane and slot.lane is not None and not asked.credentials:
+            slot.lane.learn(scope, key, stamps, self.engine, self.options)
+        if asked.control and ("only-if-cached" in asked.control or self.options.obeys_clients):
+            return await self._controlled(call, key, stamps)
         return await self._answer(call, key, stamps)
 
     async def unattached(self, kwargs: dict[str, Any]) -> Any:
@@ -125,27 +111,42 @@ class CachedRoute:
         kwargs.pop(HANDED_OVER, None)
         kwargs.pop(_RESPONSE, None)
 
-    async def _answer(self, call: _Call, key: str, stamps: tuple[str, ...]) -> Any:
-        engine, policy, control = self.engine, self.options.policy, call.asked.control
+    async def _controlled(self, call: _Call, key: str, stamps: tuple[str, ...]) -> Any:
+        """Answer a client that has its own idea of caching (RFC 9111 section 5.2.1)."""
+        engine, control = self.engine, call.asked.control
         if "only-if-cached" in control:
             found = await engine.find(key, stamps)
-            if found.entry is None or not policy.is_fresh(found.entry, engine.clock()):
+            if found.entry is None or not self.options.policy.is_fresh(found.entry, engine.clock()):
                 return Response(status_code=504, headers={"cache-status": "prodkit; fwd=miss"})
-            return self._hit(call, found.entry)
-        if self.options.obeys_clients and self._is_forced(control):
+            return answer(found.entry, call.asked, engine.clock(), call.response.raw_headers)
+        if "no-cache" in control or control.get("max-age") == "0":
             return await self._capture(call, await engine.afresh(key, stamps), fwd="request")
-        outcome = await engine.obtain(key, stamps, policy)
-        if outcome.entry is None:
+        return await self._answer(call, key, stamps)
+
+    async def _answer(self, call: _Call, key: str, stamps: tuple[str, ...]) -> Any:
+        engine, policy = self.engine, self.options.policy
+        seen = call.slot.found
+        outcome = await engine.obtain(
+            key, stamps, policy, seen if seen is not None and seen.key == key else None
+        )
+        entry, found = outcome.entry, outcome.found
+        if entry is None:
             assert outcome.ticket is not None
-            last = outcome.found.entry if outcome.found is not None else None
+            last = found.entry if found is not None else None
             fwd = "miss" if last is None else "stale"
             return await self._capture(call, outcome.ticket, last, fwd=fwd)
-        if outcome.found is not None:
-            ticket = engine.reserve_refresh(outcome.found, policy)
-            if ticket is not None:
-                body = await call.request.body() if call.inputs.has_body else b""
-                engine.spawn(self._replay(call.slot, ticket, body))
-        return self._hit(call, outcome.entry, collapsed=outcome.collapsed)
+        now = engine.clock()
+        if found is not None and not policy.is_plainly_fresh(entry, now):
+            await self._refresh(call, found)
+        status = collapsed(entry, now) if outcome.collapsed else None
+        return answer(entry, call.asked, now, call.response.raw_headers, status=status)
+
+    async def _refresh(self, call: _Call, found: Found) -> None:
+        """Have an entry refreshed behind this request, if it is its turn."""
+        ticket = self.engine.reserve_refresh(found, self.options.policy)
+        if ticket is not None:
+            body = await call.request.body() if call.inputs.has_body else b""
+            self.engine.spawn(self._replay(call.slot, ticket, body))
 
     async def _capture(
         self, call: _Call, ticket: Ticket, last: Entry | None = None, *, fwd: str = "miss"
@@ -171,18 +172,18 @@ class CachedRoute:
         except Exception as error:
             if saved is not None and getattr(error, "status_code", 500) >= 500:
                 ticket.settle(saved)
-                return self._hit(call, saved, failed=True)
+                return self._saved(call, saved)
             ticket.fail(error)
             slot.note = cache_status(slot.capture.fwd)
             raise
         if saved is not None and isinstance(value, Response) and value.status_code >= 500:
             ticket.settle(saved)
-            return self._hit(call, saved, failed=True)
+            return self._saved(call, saved)
         slot.returned = value
         return value
 
     async def _replay(self, slot: Slot, ticket: Ticket, body: bytes) -> None:
-        """Refresh an entry behind the request that was served it, unless another process does."""
+        """Answer the request again for the entry's sake, unless another process does."""
         try:
             if await self.engine.lead(ticket, self.options.policy, wait=False) is None:
                 await replay(slot, ticket, body)
@@ -191,25 +192,13 @@ class CachedRoute:
         finally:
             await ticket.close()
 
+    def _saved(self, call: _Call, entry: Entry) -> Response:
+        now = self.engine.clock()
+        status = in_spite_of_failure(entry, now)
+        return answer(entry, call.asked, now, call.response.raw_headers, status=status)
+
     async def _compute(self, kwargs: dict[str, Any]) -> Any:
         return await self.options.call(self.arguments.function, (), kwargs)
-
-    def _is_forced(self, control: dict[str, str | None]) -> bool:
-        return "no-cache" in control or control.get("max-age") == "0"
-
-    def _inputs(self, plan: _Plan) -> Inputs:
-        """The inputs with `app.dependency_overrides` as they are now."""
-        overrides = getattr(plan.overrides, "dependency_overrides", None)
-        if not overrides:
-            return plan.inputs
-        state = tuple(overrides.items())
-        known = plan.overridden.get(state)
-        if known is None:
-            assert plan.route.dependant is not None
-            dependant = overridden(plan.route.dependant, overrides)
-            known = Inputs.of(dependant, shared=self.options.is_shared, vary=self.options.vary)
-            plan.overridden = {state: known}
-        return known
 
     def _bypass(self, call: _Call) -> tuple[str, ...] | None:
         """Why this request is none of ours, in the words of RFC 9211."""
@@ -225,37 +214,6 @@ class CachedRoute:
         if options.obeys_clients and "no-store" in call.asked.control:
             return ("fwd=request",)
         return None
-
-    async def _key(self, plan: _Plan, call: _Call) -> tuple[str, tuple[str, ...]]:
-        scope = call.request.scope
-        parts = [
-            plan.name,
-            scope.get("root_path", "").removeprefix(scope.get("app_root_path", "")),
-            str(call.response.status_code),
-            *await call.inputs.values(call.request, call.asked.credentials),
-        ]
-        if self.arguments.key is not None:
-            parts.append(self.arguments.key_identity(call.kwargs))
-        stamps = self.options.stamp_keys(self.arguments, "route", plan.subject, call.kwargs)
-        return f"cache:entry:{digest(parts)}", stamps
-
-    def _hit(self, call: _Call, entry: Entry, *, collapsed: bool = False, failed: bool = False) -> Response:
-        now = self.engine.clock()
-        headers = list(entry.headers)
-        if not entry.returned_response:
-            headers += [pair for pair in call.response.raw_headers if pair[0] not in entry.hidden]
-        headers += entry.extra
-        headers.append((b"age", str(max(0, int(now - entry.created))).encode()))
-        ttl = f"ttl={int(entry.expires - now)}"
-        if failed:
-            headers.append(cache_status("hit", ttl, 'detail="stale: computing failed"'))
-        elif collapsed:
-            headers.append(cache_status("fwd=miss", "collapsed", ttl))
-        else:
-            headers.append(cache_status("hit", ttl))
-        if entry.status == 200 and is_unchanged(call.asked, headers):
-            return _Stored(304, not_modified(headers), b"")
-        return _Stored(entry.status, headers, entry.body)
 
     def stamps_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
         """The stamps to renew for these arguments; for none, that of the function.
@@ -322,16 +280,6 @@ class CachedRoute:
 
 def _bypass(reason: str) -> tuple[str, ...]:
     return "fwd=bypass", f'detail="{reason}"'
-
-
-class _Stored(Response):
-    """A stored response, made anew for each request: FastAPI writes to what an endpoint returns."""
-
-    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        self.status_code = status
-        self.raw_headers = headers
-        self.body = body
-        self.background = None
 
 
 def prime(app: Any) -> None:

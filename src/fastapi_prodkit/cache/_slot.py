@@ -15,8 +15,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .._fastapi import around_router
+from ._engine import Found
 from ._entry import Entry
 from ._http import Pair, cache_status, etag_of, is_unchanged, not_modified, value_of
+from ._lane import Lane
 from ._storable import Capture, Kept, keep
 from ._ticket import Ticket, Waiting
 
@@ -32,6 +34,8 @@ class Slot:
     :param original: the scope as it was before the router.
     :param router: what to call to have the same request answered again.
     :param refresh: the ticket that this request is there to fill: nobody waits for its response.
+    :param lane: what to teach the way to this answer.
+    :param found: what the lane found, but could not answer with.
     """
 
     __slots__ = (
@@ -41,6 +45,8 @@ class Slot:
         "_send",
         "_size",
         "capture",
+        "found",
+        "lane",
         "note",
         "original",
         "refresh",
@@ -49,11 +55,22 @@ class Slot:
         "spent",
     )
 
-    def __init__(self, send: Send, original: Scope, router: ASGIApp, refresh: Ticket | None = None) -> None:
+    def __init__(
+        self,
+        send: Send,
+        original: Scope,
+        router: ASGIApp,
+        *,
+        refresh: Ticket | None = None,
+        lane: Lane | None = None,
+        found: Found | None = None,
+    ) -> None:
         self._send = send
         self.original = original
         self.router = router
         self.refresh = refresh
+        self.lane = lane
+        self.found = found
         self.spent = False
         self.capture: Capture | None = None
         self.note: Pair | None = None

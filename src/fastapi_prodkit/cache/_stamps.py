@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 
 from ..typing import Store
 from ._entry import STAMP_SIZE
@@ -21,6 +22,7 @@ __all__ = ["Stamps", "stamp_key"]
 _DAY = 86400.0
 
 
+@lru_cache(maxsize=4096)
 def stamp_key(namespace: str, kind: str, *parts: str) -> str:
     return f"cache:stamp:{digest((namespace, kind, *parts))}"
 
@@ -37,6 +39,8 @@ class Stamps:
 
     async def fill(self, keys: Sequence[str], held: Sequence[bytes | None]) -> tuple[bytes, ...]:
         """Give a stamp to each key that has none; return all, as they are now."""
+        if None not in held:
+            return tuple(held)  # type: ignore[arg-type]  # no None in it
 
         async def one(key: str, stamp: bytes | None) -> bytes:
             if stamp is not None:

@@ -6,6 +6,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._asgi import Place, lifespan_checked, sink
 from .._fastapi import check_routes
+from ._answer import Answer
+from ._lane import Lane
 from ._route import prime
 from ._slot import Slot, serve
 
@@ -32,6 +34,7 @@ class _Layer:
 
     def __init__(self) -> None:
         self._primed = False
+        self._lane = Lane()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._primed:
@@ -40,8 +43,12 @@ class _Layer:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        found = await self._lane.find(scope)
+        if isinstance(found, Answer):
+            await found(scope, receive, send)
+            return
         app = scope["app"]
-        slot = Slot(send, dict(scope), self.app)
+        slot = Slot(send, dict(scope), self.app, lane=self._lane, found=found)
         await serve(slot, scope, receive)
         if not slot.spent and hasattr(scope.get("endpoint"), "__prodkit_cached__"):
             prime(app)  # a route that was added, or built anew, since

@@ -1,0 +1,92 @@
+"""What is known of one cached route before any request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .._fastapi import Route, is_plain, overridden
+from ._arguments import Arguments
+from ._http import Asked
+from ._identity import digest
+from ._inputs import Inputs
+from ._options import Options
+
+__all__ = ["Plan"]
+
+
+class Plan:
+    """Keys and stamps for the requests of one route.
+
+    :param app: the app that the capturing layer stands in.
+    :raises ConfigurationError: if the answers of the route cannot be cached.
+    """
+
+    def __init__(self, app: Any, route: Route, arguments: Arguments, options: Options) -> None:
+        assert route.dependant is not None
+        path, query = (
+            tuple(sorted(each.name for each in fields))
+            for fields in (route.dependant.path_params, route.dependant.query_params)
+        )
+        self.route = route
+        self.arguments = arguments
+        self.options = options
+        self.subject = path or query
+        self.name = digest((options.namespace, arguments.name, route.context.path_format or ""))
+        self.inputs = Inputs.of(route.dependant, shared=options.is_shared, vary=options.vary)
+        self._provider = getattr(route.context, "dependency_overrides_provider", None)
+        self._overridden: dict[Any, Inputs] = {}
+        self._stamps = options.static_stamps(arguments, "route")
+        self._has_stamps_of_arguments = bool(self.subject or options.tags_of_arguments)
+        self.has_lane = (
+            is_plain(app, route)
+            and not route.dependant.dependencies
+            and arguments.key is None
+            and self.inputs.is_only_the_url
+        )
+
+    def inputs_now(self) -> Inputs:
+        """The inputs with `app.dependency_overrides` as they are now."""
+        overrides = getattr(self._provider, "dependency_overrides", None)
+        if not overrides:
+            return self.inputs
+        state = tuple(overrides.items())
+        known = self._overridden.get(state)
+        if known is None:
+            assert self.route.dependant is not None
+            dependant = overridden(self.route.dependant, overrides)
+            known = Inputs.of(dependant, shared=self.options.is_shared, vary=self.options.vary)
+            self._overridden = {state: known}
+        return known
+
+    def key(
+        self,
+        inputs: Inputs,
+        request: Request,
+        asked: Asked,
+        response: Response,
+        kwargs: Mapping[str, Any],
+        body: str | None,
+    ) -> str:
+        """The key of the answer to this request."""
+        scope = request.scope
+        parts = [self.name]
+        inputs.collect(parts, request, asked.credentials)
+        if self.route.mount:
+            parts.append(scope.get("root_path", "").removeprefix(scope.get("app_root_path", "")))
+        if response.status_code is not None:  # set by a dependency, for this request
+            parts += ["status", str(response.status_code)]
+        if self.arguments.key is not None:
+            parts += ["key", self.arguments.key_identity(kwargs)]
+        if body is not None:
+            parts += ["body", body]
+        return f"cache:entry:{digest(parts)}"
+
+    def stamps(self, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+        """The stamps that the answer for these arguments carries."""
+        if not self._has_stamps_of_arguments:
+            return self._stamps
+        return self._stamps + self.options.stamps_of(self.arguments, "route", self.subject, kwargs)
