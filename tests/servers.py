@@ -243,7 +243,9 @@ class Uvicorn:
         try:
             wait_until_open(self.port, self.process)
         except RuntimeError as error:
-            raise RuntimeError(f"{error}\n{self._read()}") from None
+            output = self._read()
+            self._log.close()
+            raise RuntimeError(f"{error}\n{output}") from None
 
     @property
     def url(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
@@ -17,3 +18,11 @@ async def resource() -> AsyncIterator[None]:
 
 app = FastAPI(lifespan=Resources(resource, notice=0.5))
 app.include_router(Health())
+
+
+async def slow() -> AsyncIterator[None]:
+    await asyncio.Event().wait()
+    yield
+
+
+app_that_cannot_start = FastAPI(lifespan=Resources(resource, slow, start_timeout=0.1))

@@ -103,3 +103,10 @@ def test_under_uvicorn_readiness_flips_while_requests_are_still_answered() -> No
         assert order == ["resource opened", "resource closed"]
         _, _, shutdown = server.output.partition("Waiting for application shutdown")
         assert "resource closed" in shutdown
+
+
+def test_under_uvicorn_a_resource_that_cannot_start_stops_the_server_with_its_name() -> None:
+    with pytest.raises(
+        RuntimeError, match=r"ended with 3\n(.|\n)*the resource slow did not start within 0\.1 s"
+    ):
+        Uvicorn("tests.resources.app:app_that_cannot_start")

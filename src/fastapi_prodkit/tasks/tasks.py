@@ -184,7 +184,7 @@ class Tasks:
             self._is_giving_up = False
         if lost:
             names = ", ".join(f"{name} ({count})" for name, count in Counter(lost).most_common())
-            logger.error("%d tasks were lost when the app stopped: %s", len(lost), names)
+            logger.error("tasks lost when the app stopped: %s", names)
 
 
 def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
