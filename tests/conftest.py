@@ -20,7 +20,7 @@ settings.load_profile("prodkit")
 @pytest.fixture(autouse=True)
 def no_blocking_calls() -> Iterator[None]:
     """A call of ours that would block the event loop fails the test."""
-    with blockbuster_ctx("fastapi_prodkit") as blockbuster:
+    with blockbuster_ctx("fastapi_prodkit", excluded_modules=["fastapi_prodkit.testing"]) as blockbuster:
         for function in blockbuster.functions.values():  # a name of the lazy root may be first used in a loop
             function.can_block_in("<frozen importlib._bootstrap>", {"_find_and_load"})
         yield

@@ -329,6 +329,22 @@ def test_what_no_class_stands_for_is_a_remote_problem(response: Any, kind: str, 
     assert (caught.value.status, caught.value.type, caught.value.title) == (404, kind, title)
 
 
+def test_two_classes_of_one_type_have_to_be_chosen_from() -> None:
+    class OneError(Exception):
+        pass
+
+    class OtherError(Exception):
+        pass
+
+    for cls in (OneError, OtherError):
+        problem(status=400, type="of-two-classes")(cls)
+    response = httpx2.Response(400, json={"type": "/problems/of-two-classes"})
+    with pytest.raises(ConfigurationError, match=r"OneError and .*OtherError both stand for"):
+        raise_for_problem(response, exceptions=[OneError, OtherError])
+    with pytest.raises(OtherError):
+        raise_for_problem(response, exceptions=[OtherError])
+
+
 def test_a_response_that_is_no_error_passes() -> None:
     raise_for_problem(httpx2.Response(302))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from ..errors import ProdkitError, phrase
+from ..errors import ConfigurationError, ProdkitError, phrase
 from .registry import Problem, Problems, problem
 
 __all__ = ["RemoteProblemError", "raise_for_problem"]
@@ -54,17 +54,21 @@ def raise_for_problem(
     :param exceptions: the classes to choose from; by default every one declared with `@problem`.
     :param problems: a registry, for classes that are registered and not declared.
     :raises RemoteProblemError: for an error of a type that no class stands for, or that is no problem.
+    :raises ConfigurationError: if several classes stand for the type.
     """
     if response.status_code < 400:
         return
     document = _document(response)
     registry = problems if problems is not None else Problems()
-    candidates = exceptions if exceptions is not None else [*registry.registered(), *_declared(Exception)]
-    for cls in candidates:
-        kind = registry.find(cls)
-        if kind is not None and _names(kind, document["type"], registry):
-            raise _remake(cls, kind, document)
-    raise RemoteProblemError(document)
+    known = exceptions if exceptions is not None else [*registry.registered(), *_declared(Exception)]
+    matching = [(cls, kind) for cls in known if (kind := _kind(cls, document["type"], registry)) is not None]
+    if not matching:
+        raise RemoteProblemError(document)
+    if len(matching) > 1:
+        names = " and ".join(f"{cls.__module__}.{cls.__qualname__}" for cls, _ in matching[:2])
+        raise ConfigurationError(f"{names} both stand for {document['type']}: name one with exceptions=[...]")
+    cls, kind = matching[0]
+    raise _remake(cls, kind, document)
 
 
 def _document(response: Response) -> dict[str, Any]:
@@ -83,12 +87,14 @@ def _document(response: Response) -> dict[str, Any]:
     }
 
 
-def _names(kind: Problem, uri: str, problems: Problems) -> bool:
-    """The service may have another base than the caller knows."""
-    if kind.type == "about:blank":
-        return False
+def _kind(cls: type[Exception], uri: str, problems: Problems) -> Problem | None:
+    """What the class means, if that is what the URI names; the service may have another base."""
+    kind = problems.find(cls)
+    if kind is None or kind.type == "about:blank":
+        return None
     bare = problems.uri(kind.type) != kind.type
-    return uri in (kind.type, problems.uri(kind.type)) or (bare and uri.rpartition("/")[2] == kind.type)
+    same = uri in (kind.type, problems.uri(kind.type)) or (bare and uri.rpartition("/")[2] == kind.type)
+    return kind if same else None
 
 
 def _remake(cls: type[Exception], kind: Problem, document: dict[str, Any]) -> Exception:
