@@ -72,7 +72,7 @@ class Bus(Protocol):
         ...
 
 
-Algorithm = Literal["gcra", "sliding", "moving", "calendar"]
+Algorithm = Literal["gcra", "sliding", "moving", "calendar", "concurrent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,8 @@ class Limit:
     :param name: sets its count apart from the subject's other counts; a changed quota keeps the count.
     :param burst: how many units may come at once (`gcra` alone; the others take the quota).
     :param algorithm: `gcra` refills evenly, `sliding` weighs two fixed windows, `moving` keeps every charge
-        of the last window, `calendar` starts anew with each period.
+        of the last window, `calendar` starts anew with each period, `concurrent` counts the tokens that were
+        charged in the last window and not given back.
     :param period: for `calendar`, the start and end (Unix time) of the period that holds a time.
     """
 
@@ -108,12 +109,14 @@ class Charge(NamedTuple):
     :param subject: who; already hashed where it names a person.
     :param cost: in units; below 0 it gives back.
     :param dry: the cost has to fit, but is not charged.
+    :param token: for `concurrent`, what is held; charged again it is held for another window.
     """
 
     subject: str
     limits: tuple[Limit, ...]
     cost: int = 1
     dry: bool = False
+    token: str = ""
 
 
 class Verdict(NamedTuple):

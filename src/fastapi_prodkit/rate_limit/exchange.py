@@ -22,7 +22,17 @@ class Exchange:
     :param find: the rules of the route that a scope was matched to; none before that.
     """
 
-    __slots__ = ("_decided", "_decisions", "_find", "_later", "_legacy", "_receive", "_scope", "_send")
+    __slots__ = (
+        "_decided",
+        "_decisions",
+        "_find",
+        "_later",
+        "_legacy",
+        "_receive",
+        "_scope",
+        "_send",
+        "held",
+    )
 
     def __init__(
         self,
@@ -41,6 +51,7 @@ class Exchange:
         self._decided: dict[RateLimit, Decision] = {}
         self._decisions: list[Decision] = []
         self._later: list[tuple[Demand, Decision]] | None = None
+        self.held: list[Demand] | None = None
 
     async def receive(self) -> Message:
         """The router reads a body before it runs dependencies; the limits come first."""
@@ -83,8 +94,21 @@ class Exchange:
             if not decision.admitted:
                 raise decision.refusal()
             for demand in demands:
-                if demand.rule.terms.statuses is not None:
-                    self._later = [*(self._later or ()), (demand, decision)]
+                if not demand.rule.is_plain:
+                    self._note(demand, decision)
+
+    def _note(self, demand: Demand, decision: Decision) -> None:
+        """What is to be settled when the response starts, and given back when it is over."""
+        if demand.rule.terms.statuses is not None:
+            self._later = [*(self._later or ()), (demand, decision)]
+        if demand.charges[0].token:
+            demand.rule.limiter.leases.hold(demand.charges[0])
+            self.held = [*(self.held or ()), demand]
+
+    async def release(self) -> None:
+        """Give back what was held."""
+        for demand in self.held or ():
+            await demand.rule.limiter.leases.release(demand.charges[0])
 
     async def send(self, message: Message) -> None:
         if self._decisions and message["type"] in _STARTS:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from starlette.requests import HTTPConnection
 
-from .._arguments import function, instance
+from .._arguments import count, function, instance, seconds
 from .._client import TrustedProxies
 from ..backends.memory import MemoryCounters
 from ..errors import ConfigurationError
@@ -20,7 +20,9 @@ from ..typing import Charge, Counters, Verdict
 from .bans import Ban
 from .calendar import Calendar
 from .decision import Decision
+from .grammar import Rate
 from .keys import Key, by_address
+from .leases import Leases
 from .outage import Resilient
 from .plans import Plan
 from .policy import Policies, Policy, digest
@@ -85,6 +87,7 @@ class RateLimiter:
         self._without_key = without_key
         self._on_refusal = on_refusal
         self._digest = lru_cache(maxsize=8192)(lambda identity: digest(identity, key=secret))
+        self.leases = Leases(self.counters)
         self._joined = lru_cache(maxsize=1024)(Policies.join)
         self._rules: list[RateLimit] = []
         self._disabled = 0
@@ -132,6 +135,25 @@ class RateLimiter:
             shadow=shadow,
         )
         rule = RateLimit(self, limit, terms)
+        self._rules.append(rule)
+        return rule
+
+    def concurrent(
+        self,
+        limit: int,
+        *,
+        name: str | None = None,
+        key: Key | None = None,
+        exempt: Test | None = None,
+        lease: float = 15.0,
+    ) -> RateLimit:
+        """At most so many requests of a client at the same time, sockets for as long as they are open.
+
+        :param lease: seconds after which what a process held that died is free again.
+        """
+        rate = Rate(count("limit", limit), seconds("lease", lease), "concurrent")
+        terms = Terms(name=name, key=key or self._key, exempt=exempt, algorithm="concurrent")
+        rule = RateLimit(self, rate, terms)
         self._rules.append(rule)
         return rule
 

@@ -70,6 +70,8 @@ class _Layer:
         try:
             await self.app(scope, exchange.receive, exchange.send)
         finally:
+            if exchange.held:
+                await exchange.release()
             del scope[SLOT]  # a cycle of both would be left to the garbage collector, request by request
 
     def _begin(self, app: Any) -> None:

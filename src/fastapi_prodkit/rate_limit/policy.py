@@ -57,14 +57,15 @@ def policies(rates: tuple[Rate, ...], *, place: str, terms: Terms) -> Policies:
     for rate in rates:
         name = _name(rate, terms.name, len(rates), suffix)
         limit = Limit(
-            name=f"{prefix}{algorithm[0]}{rate.window:.0f}",
+            name=f"{prefix}{algorithm[:2]}{rate.window:.0f}",
             quota=rate.quota,
             window=rate.window,
             burst=rate.quota if terms.burst is None else terms.burst,
             algorithm=algorithm,
             period=None if calendar is None else calendar.period(rate.label),
         )
-        found.append(Policy(name, limit, f'"{name}";q={rate.quota};w={rate.window:.0f}'))
+        unit = 'qu="concurrent-requests"' if algorithm == "concurrent" else f"w={rate.window:.0f}"
+        found.append(Policy(name, limit, f'"{name}";q={rate.quota};{unit}'))
     return Policies(tuple(found))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,7 +45,7 @@ class Demand(NamedTuple):
 class RateLimit:
     """A dependency that charges its request and refuses it with 429. Made by a `RateLimiter`."""
 
-    def __init__(self, limiter: RateLimiter, limit: str | Plan, terms: Terms) -> None:
+    def __init__(self, limiter: RateLimiter, limit: str | Plan | Rate, terms: Terms) -> None:
         self.limiter = limiter
         self.terms = terms
         self.refused = 0
@@ -56,6 +57,8 @@ class RateLimit:
         self._static: dict[str, Policies] = {}
         if isinstance(limit, str):
             self.change(limit)
+        elif isinstance(limit, Rate):
+            self._rates = (limit,)
         else:
             self._plans = Plans(limit, terms.check, clock=limiter.clock)
         self._policies: dict[tuple[str, tuple[Rate, ...]], Policies] = {}
@@ -65,6 +68,7 @@ class RateLimit:
             and terms.exempt is None
             and terms.statuses is None
             and terms.ban is None
+            and terms.algorithm != "concurrent"
             and not terms.shadow
         )
 
@@ -99,6 +103,7 @@ class RateLimit:
 
         :param cost: in place of the rule's own.
         """
+        self._not_held()
         _, decision = await self.limiter.weigh([(self, self._named())], connection, cost=cost)
         return decision
 
@@ -110,6 +115,7 @@ class RateLimit:
 
         :raises ProblemError: 429 on entering, if the estimate does not fit.
         """
+        self._not_held()
         return Reservation(self, self._named(), connection, cost)
 
     async def peek(self, key: str) -> Decision:
@@ -162,7 +168,9 @@ class RateLimit:
         if cost is None:
             cost = terms.cost if isinstance(terms.cost, int) else await value(terms.cost(connection))
         found = self.policies(place, rates)
-        charges: tuple[Charge, ...] = (Charge(subject, found.limits, cost, terms.statuses is not None),)
+        token = secrets.token_urlsafe(9) if terms.algorithm == "concurrent" else ""
+        charge = Charge(subject, found.limits, cost, terms.statuses is not None, token)
+        charges: tuple[Charge, ...] = (charge,)
         if terms.ban is not None:
             ban = ban_policy(terms.ban, place=place, name=terms.name)
             found = Policies.join((found, ban))
@@ -181,6 +189,12 @@ class RateLimit:
             if ban is None
             else [each for place in self.places for each in ban.limits(digest(place, size=6))]
         )
+
+    def _not_held(self) -> None:
+        if self.terms.algorithm == "concurrent":
+            raise ConfigurationError(
+                "a limit on what runs at the same time is for whole requests: use Depends"
+            )
 
     def _named(self) -> str:
         if self.terms.name is None:

@@ -26,6 +26,9 @@ _STATUSES = "give a set of HTTP status codes, such as {401, 403}"
 _NAME = re.compile(r"[ !#-\[\]-~]+")  # an RFC 9651 string that needs no escapes
 
 
+_ALGORITHMS = ("gcra", "sliding", "moving", "concurrent")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """What `RateLimiter.__call__` takes, under the same names.
@@ -37,7 +40,7 @@ class Terms:
     name: str | None = None
     cost: Cost = 1
     burst: int | None = None
-    algorithm: Literal["gcra", "sliding", "moving"] | Calendar = "gcra"
+    algorithm: Literal["gcra", "sliding", "moving", "concurrent"] | Calendar = "gcra"
     exempt: Test | None = None
     statuses: AbstractSet[int] | None = None
     ban: Ban | None = None
@@ -49,7 +52,7 @@ class Terms:
             raise ConfigurationError(
                 f"name={self.name!r} cannot stand in a header: use printable ASCII without quotes"
             )
-        if not isinstance(self.algorithm, Calendar) and self.algorithm not in ("gcra", "sliding", "moving"):
+        if not isinstance(self.algorithm, Calendar) and self.algorithm not in _ALGORITHMS:
             raise ConfigurationError(
                 f"algorithm={self.algorithm!r}: use 'gcra', 'sliding', 'moving' or Calendar('Europe/Berlin')"
             )

@@ -196,6 +196,39 @@ class CountersContract:
         clock.advance(30)
         assert (await _one(counters, limit)).remaining == 9
 
+    async def test_what_is_held_is_free_again_when_given_back_or_when_its_lease_ends(
+        self, counters: Counters, clock: Clock
+    ) -> None:
+        limit = _limit("concurrent", quota=3, window=30)
+
+        async def hold(token: str, cost: int = 1, *, force: bool = False) -> Verdict:
+            [verdict] = await counters.weigh(Charge("me", (limit,), cost, token=token), force=force)
+            return verdict
+
+        assert [(await hold(token)).remaining for token in "abc"] == [2, 1, 0]
+        refused = await hold("d")
+        assert not refused.admitted
+        assert 0 < refused.retry <= 30
+        assert (await hold("b", -1, force=True)).remaining == 1
+        assert (await hold("b", -1, force=True)).remaining == 1
+        assert (await hold("d")).admitted
+        clock.advance(20)
+        assert (await hold("a", force=True)).remaining == 0
+        clock.advance(11)
+        assert (await hold("e")).remaining == 1
+        clock.advance(20)
+        assert (await hold("f")).remaining == 1
+
+    async def test_what_must_only_fit_is_not_charged_beside_what_is(self, counters: Counters) -> None:
+        limit, gate = _limit(), _limit(quota=1, name="gate")
+        for _ in range(3):
+            verdicts = await counters.weigh(Charge("me", (limit,)), Charge("me", (gate,), 1, dry=True))
+            assert all(verdict.admitted for verdict in verdicts)
+        await _one(counters, gate)
+        verdicts = await counters.weigh(Charge("me", (limit,)), Charge("me", (gate,), 1, dry=True))
+        assert [verdict.admitted for verdict in verdicts] == [True, False]
+        assert (await _one(counters, limit, dry=True)).remaining == 7
+
     async def test_nothing_to_weigh_is_no_verdict(self, counters: Counters) -> None:
         assert await counters.weigh() == []
         assert await counters.weigh(Charge("me", ())) == []

@@ -22,6 +22,9 @@ Log = deque[tuple[float, int]]
 Count = tuple[float, int]
 """The start of a period, and its count."""
 
+Leases = dict[str, float]
+"""Until when each token is held."""
+
 Charged = tuple[Any, float, float]
 """A new state, its used units, and the seconds until it is back at zero."""
 
@@ -35,7 +38,9 @@ def slack(limit: Limit) -> float:
 
 class _Algorithm(Protocol):
     def used(self, state: Any, limit: Limit, now: float) -> float: ...
-    def charged(self, state: Any, limit: Limit, cost: int, now: float, used: float) -> Charged: ...
+    def charged(
+        self, state: Any, limit: Limit, cost: int, now: float, used: float, token: str
+    ) -> Charged: ...
     def reset(self, state: Any, limit: Limit, now: float) -> float: ...
     def retry(self, state: Any, limit: Limit, cost: int, now: float) -> float: ...
 
@@ -53,7 +58,9 @@ class Gcra:
             return 0.0
         return (state.real - now) / abs(state.imag)
 
-    def charged(self, state: complex | None, limit: Limit, cost: int, now: float, used: float) -> Charged:
+    def charged(
+        self, state: complex | None, limit: Limit, cost: int, now: float, used: float, token: str
+    ) -> Charged:
         used += cost
         if used < 0:
             used = 0.0
@@ -75,7 +82,9 @@ class Sliding:
         _, share, current, previous = _windows(state, limit, now)
         return current + previous * (1 - share)
 
-    def charged(self, state: Windows | None, limit: Limit, cost: int, now: float, used: float) -> Charged:
+    def charged(
+        self, state: Windows | None, limit: Limit, cost: int, now: float, used: float, token: str
+    ) -> Charged:
         index, _, current, previous = _windows(state, limit, now)
         new = (index, max(0, current + cost), previous)
         return new, self.used(new, limit, now), self.reset(new, limit, now)
@@ -98,7 +107,9 @@ class Moving:
     def used(self, state: Log | None, limit: Limit, now: float) -> float:
         return float(sum(cost for _, cost in _pruned(state, limit, now)))
 
-    def charged(self, state: Log | None, limit: Limit, cost: int, now: float, used: float) -> Charged:
+    def charged(
+        self, state: Log | None, limit: Limit, cost: int, now: float, used: float, token: str
+    ) -> Charged:
         log = _pruned(state, limit, now)
         while cost < 0 and log:
             at, latest = log.pop()
@@ -129,7 +140,9 @@ class Calendar:
     def used(self, state: Count | None, limit: Limit, now: float) -> float:
         return float(_count(state, limit, now))
 
-    def charged(self, state: Count | None, limit: Limit, cost: int, now: float, used: float) -> Charged:
+    def charged(
+        self, state: Count | None, limit: Limit, cost: int, now: float, used: float, token: str
+    ) -> Charged:
         start, end = _period(limit, now)
         count = max(0, _count(state, limit, now) + cost)
         return (start, count), float(count), end - now if count else 0.0
@@ -141,11 +154,34 @@ class Calendar:
         return _period(limit, now)[1] - now
 
 
+class Concurrent:
+    """Tokens that are held, each for as long as its lease lasts: a holder that dies frees it by silence."""
+
+    def used(self, state: Leases | None, limit: Limit, now: float) -> float:
+        return float(len(_held(state, now)))
+
+    def charged(
+        self, state: Leases | None, limit: Limit, cost: int, now: float, used: float, token: str
+    ) -> Charged:
+        leases = _held(state, now)
+        leases.pop(token, None)
+        if cost > 0:
+            leases[token] = now + limit.window
+        return leases, float(len(leases)), self.reset(leases, limit, now)
+
+    def reset(self, state: Leases | None, limit: Limit, now: float) -> float:
+        return max(_held(state, now).values(), default=now) - now
+
+    def retry(self, state: Leases | None, limit: Limit, cost: int, now: float) -> float:
+        return 1.0  # nobody knows when a holder is done
+
+
 ALGORITHMS: dict[str, _Algorithm] = {
     "gcra": Gcra(),
     "sliding": Sliding(),
     "moving": Moving(),
     "calendar": Calendar(),
+    "concurrent": Concurrent(),
 }
 
 
@@ -164,6 +200,10 @@ def _pruned(state: Log | None, limit: Limit, now: float) -> Log:
     while log and log[0][0] + limit.window <= now + _TICK:
         log.popleft()
     return log
+
+
+def _held(state: Leases | None, now: float) -> Leases:
+    return {} if state is None else {token: until for token, until in state.items() if until > now}
 
 
 def _count(state: Count | None, limit: Limit, now: float) -> int:

@@ -43,7 +43,7 @@ class MemoryCounters:
         fits_all = True
         clock = self._clock() - self._start
         table = self._table
-        for subject, limits, cost, dry in charges:
+        for subject, limits, cost, dry, token in charges:
             for limit in limits:
                 now = clock if limit.period is None else self._wall_clock()
                 key = f"{subject}:{limit.name}"
@@ -55,14 +55,14 @@ class MemoryCounters:
                 room = limit.capacity + slack(limit)
                 fits = used + cost <= room
                 fits_all = fits_all and fits
-                weighed.append((key, state, limit, algorithm, cost, dry, now, used, room, fits))
+                weighed.append((key, state, limit, algorithm, cost, dry, token, now, used, room, fits))
         verdicts = []
-        for key, state, limit, algorithm, cost, dry, now, used, room, fits in weighed:
+        for key, state, limit, algorithm, cost, dry, token, now, used, room, fits in weighed:
             retry = 0.0
             if not fits:
                 retry = algorithm.retry(state, limit, cost, now) if cost <= limit.capacity else math.inf
             if (fits_all or force) and cost and not dry:
-                state, used, reset = algorithm.charged(state, limit, cost, now, used)
+                state, used, reset = algorithm.charged(state, limit, cost, now, used, token)
                 table.put(key, state, until=clock + reset, full=used + 1 > limit.capacity)
             else:
                 reset = algorithm.reset(state, limit, now)

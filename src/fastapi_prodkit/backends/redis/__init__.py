@@ -52,10 +52,14 @@ class RedisBackend:
             function("clock", clock)
         self._wire = wire(url, timeout=timeout)
         self.store = RedisStore(self._wire, prefix=prefix)
-        self.counters = RedisCounters(
-            self._wire, prefix=prefix, clustered=isinstance(self._wire, ClusterLink), clock=clock
-        )
         self.bus = RedisBus(self._wire, prefix=prefix, max_pending=max_pending, timeout=timeout)
+        self.counters = RedisCounters(
+            self._wire,
+            prefix=prefix,
+            bus=self.bus,
+            clustered=isinstance(self._wire, ClusterLink),
+            clock=clock,
+        )
 
     async def __aenter__(self) -> Self:
         await self._wire.open()
@@ -63,5 +67,6 @@ class RedisBackend:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        await self.counters.close()
         await self.bus.close()
         await self._wire.close()

@@ -2,7 +2,7 @@
 --
 -- ARGV: a clock in microseconds or '', then for each decision: 1 to charge even beyond a limit, the number of
 -- limits, then for each limit its algorithm, capacity, quota, window, edges (of calendar periods, joined by
--- commas), cost, and 1 if the cost has to fit but is not charged.
+-- commas), cost, 1 if the cost has to fit but is not charged, and the token that is held.
 -- Times are microseconds. Returns, for each limit: fits, remaining, reset, retry (-1: never).
 -- The formulas are those of backends/memory/algorithms.py.
 
@@ -162,6 +162,25 @@ algorithms.calendar = {
   retry = function(key, limit, state) return state.left end,
 }
 
+algorithms.concurrent = {
+  load = function(key)
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', number(now))
+    local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
+    return {used = redis.call('ZCARD', key), last = last[2] and tonumber(last[2]) or now}
+  end,
+  charge = function(key, limit, state, cost)
+    if cost > 0 then
+      redis.call('ZADD', key, number(now + limit.window), limit.token)
+      redis.call('PEXPIRE', key, string.format('%.0f', math.ceil(limit.window / 1000) + 1000))
+    else
+      redis.call('ZREM', key, limit.token)
+    end
+    return algorithms.concurrent.load(key)
+  end,
+  reset = function(limit, state) return state.last - now end,
+  retry = function() return 1000000 end, -- nobody knows when a holder is done
+}
+
 local results, key, position = {}, 0, 2
 while ARGV[position] do
   local force, count = ARGV[position] == '1', tonumber(ARGV[position + 1])
@@ -177,8 +196,9 @@ while ARGV[position] do
       edges = ARGV[position + 4],
       cost = tonumber(ARGV[position + 5]),
       dry = ARGV[position + 6] == '1',
+      token = ARGV[position + 7],
     }
-    position = position + 7
+    position = position + 8
     limit.interval = limit.window / limit.quota
     limit.slack = 0.000001 + 1 / limit.interval
     local state = limit.algorithm.load(KEYS[key], limit)

@@ -6,10 +6,13 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any
 
-from ...typing import Charge, Limit, Verdict
+from ...errors import UnavailableError
+from ...typing import Bus, Charge, Limit, Verdict
+from .denials import Denials
 from .scripts import Script
 from .url import Wire
 
@@ -23,6 +26,7 @@ class RedisCounters:
 
     :param wire: carries the commands.
     :param prefix: goes before every key.
+    :param bus: tells all who share the counters of what was reset.
     :param clustered: whether subjects may live on different servers; then each is weighed on its own, and
         what was charged is given back where another one refuses.
     :param clock: Unix time in place of the server's own; for tests.
@@ -33,6 +37,7 @@ class RedisCounters:
         wire: Wire,
         *,
         prefix: str,
+        bus: Bus,
         clustered: bool = False,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -40,8 +45,37 @@ class RedisCounters:
         self._prefix = prefix
         self._clustered = clustered
         self._clock = clock
+        self._denials = Denials(bus) if clock is None else None
 
     async def weigh(self, *charges: Charge, force: bool = False) -> list[Verdict]:
+        denials = self._denials
+        if force or denials is None:
+            verdicts = await self._weigh_all(charges, force)
+            if force and denials is not None:
+                await self._lift(charges, verdicts)
+            return verdicts
+        now = time.monotonic()
+        known = denials.find(charges, now)
+        if known is not None:
+            return known
+        verdicts = await self._weigh_all(charges, force)
+        denials.learn(charges, verdicts, now)
+        return verdicts
+
+    async def close(self) -> None:
+        if self._denials is not None:
+            await self._denials.close()
+
+    async def _lift(self, charges: tuple[Charge, ...], verdicts: list[Verdict]) -> None:
+        """Who was refused and was given something back is to be admitted everywhere."""
+        left = iter(verdicts)
+        for charge in charges:
+            gained = [-charge.cost >= next(left).remaining > 0 for _ in charge.limits]
+            if charge.cost < 0 and not charge.token and any(gained) and self._denials is not None:
+                with suppress(UnavailableError):
+                    await self._denials.lift_everywhere(charge.subject)
+
+    async def _weigh_all(self, charges: tuple[Charge, ...], force: bool) -> list[Verdict]:
         if self._clustered and len({charge.subject for charge in charges}) > 1:
             return await self._weigh_apart(charges, force)
         return await self._weigh(charges, force)
@@ -49,6 +83,8 @@ class RedisCounters:
     async def reset(self, subject: str, limits: tuple[Limit, ...]) -> None:
         calls = (self._wire.call("DEL", self._key(subject, limit)) for limit in limits)
         await asyncio.gather(*calls)
+        if self._denials is not None:
+            await self._denials.lift_everywhere(subject)
 
     async def _weigh(self, charges: Sequence[Charge], force: bool = False) -> list[Verdict]:
         keys: list[str] = []
@@ -57,7 +93,7 @@ class RedisCounters:
             for limit in charge.limits:
                 keys.append(self._key(charge.subject, limit))
                 arguments += _arguments(limit, self._clock or time.time)
-                arguments += (charge.cost, int(charge.dry))
+                arguments += (charge.cost, int(charge.dry), charge.token)
         if not keys:
             return []
         arguments[2] = len(keys)

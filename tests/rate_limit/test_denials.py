@@ -1,0 +1,98 @@
+"""A blocked client costs the server next to nothing, and is let in again within a second."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import Depends, FastAPI
+from starlette.requests import Request
+
+from fastapi_prodkit import RateLimiter, RateLimitMiddleware, RedisBackend
+from fastapi_prodkit.typing import Charge, Limit
+from tests.servers import RedisServer
+
+from .conftest import Open
+
+
+def _commands(server: RedisServer) -> int:
+    stats = server.command("INFO", "commandstats")
+    return sum(
+        int(line.split("calls=")[1].split(",")[0])
+        for line in stats.splitlines()
+        if line.startswith(("cmdstat_evalsha:", "cmdstat_eval:"))
+    )
+
+
+async def test_ten_thousand_requests_of_a_blocked_client_cost_one_command(redis_server: RedisServer) -> None:
+    limits = (Limit("a", 5, 3600, 5), Limit("b", 100, 86400, 100))
+    async with RedisBackend(redis_server.url, timeout=5) as backend:
+        for _ in range(5):
+            await backend.counters.weigh(Charge("me", limits))
+        before = _commands(redis_server)
+        for _ in range(10_000):
+            verdicts = await backend.counters.weigh(Charge("me", limits))
+            assert [each.admitted for each in verdicts] == [False, True]
+        assert _commands(redis_server) - before <= 1
+        assert verdicts[1].remaining == 95
+        assert 700 < verdicts[0].retry <= 720
+
+
+async def test_the_refusal_ends_when_it_said(redis_server: RedisServer) -> None:
+    limit = (Limit("a", 20, 1, 1),)
+    async with RedisBackend(redis_server.url, timeout=5) as backend:
+        for _ in range(3):
+            async with asyncio.timeout(5):
+                while (await backend.counters.weigh(Charge("me", limit)))[0].admitted:
+                    pass
+                while not (await backend.counters.weigh(Charge("me", limit)))[0].admitted:
+                    await asyncio.sleep(0.005)
+
+
+async def test_a_reset_by_one_worker_lets_the_client_in_at_the_others_within_a_second(
+    redis_server: RedisServer, client_of: Open
+) -> None:
+    async with (
+        RedisBackend(redis_server.url, timeout=5) as one,
+        RedisBackend(redis_server.url, timeout=5) as other,
+    ):
+        limiters = [RateLimiter(each.counters) for each in (one, other)]
+        apps = []
+        for limiter in limiters:
+            app = FastAPI()
+            app.add_middleware(RateLimitMiddleware)
+            app.get("/", dependencies=[Depends(limiter("1/hour"))])(lambda: "ok")
+            apps.append(app)
+        clients = [await client_of(app) for app in apps]
+        assert [(await client.get("/")).status_code for client in clients * 2] == [200, 429, 429, 429]
+        await limiters[0].reset("127.0.0.1")
+        async with asyncio.timeout(1):
+            while (await clients[1].get("/")).status_code != 200:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_raised_limit_lets_the_client_in_at_once(redis_server: RedisServer, client_of: Open) -> None:
+    async with RedisBackend(redis_server.url, timeout=5) as backend:
+        rule = RateLimiter(backend.counters)("1/hour")
+        app = FastAPI()
+        app.add_middleware(RateLimitMiddleware)
+        app.get("/", dependencies=[Depends(rule)])(lambda: "ok")
+        client = await client_of(app)
+        assert [(await client.get("/")).status_code for _ in range(3)] == [200, 429, 429]
+        rule.change("2/hour")
+        assert [(await client.get("/")).status_code for _ in range(3)] == [200, 429, 429]
+
+
+async def test_what_is_given_back_lets_the_client_in_at_the_other_workers(redis_server: RedisServer) -> None:
+    request = Request({"type": "http", "client": ("1.2.3.4", 1), "headers": [], "path": "/"})
+    async with (
+        RedisBackend(redis_server.url, timeout=5) as one,
+        RedisBackend(redis_server.url, timeout=5) as other,
+    ):
+        tokens = [RateLimiter(each.counters)("100/hour", name="tokens") for each in (one, other)]
+        async with tokens[0].reserve(request, 100) as reservation:
+            for _ in range(3):
+                assert not (await tokens[1].hit(request, cost=50)).admitted
+            reservation.settle(10)
+        async with asyncio.timeout(1):
+            while not (await tokens[1].hit(request, cost=50)).admitted:
+                await asyncio.sleep(0.01)
