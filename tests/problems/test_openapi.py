@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import httpx2
@@ -13,11 +14,16 @@ from pydantic import BaseModel
 
 from fastapi_prodkit import (
     ConfigurationError,
+    JWTAuth,
+    MemoryBackend,
     Problem,
     ProblemError,
     ProblemMiddleware,
     Problems,
+    RateLimiter,
+    RateLimitMiddleware,
     RemoteProblemError,
+    Tasks,
     document_problems,
     problem,
     problem_pages,
@@ -157,9 +163,10 @@ def test_a_model_that_the_user_documents_stands_beside_the_problem() -> None:
     assert responses["410"]["content"][MEDIA_TYPE]["schema"] == {"anyOf": [{"title": "x"}, PROBLEM]}
 
 
-def test_what_cannot_be_raised_cannot_be_declared() -> None:
+@pytest.mark.parametrize("wrong", ["409", object(), HTTPException])
+def test_what_says_no_status_cannot_be_declared(wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match="raises"):
-        raises("409")  # type: ignore[arg-type]
+        raises(wrong)
 
 
 def test_a_component_s_dependency_declares_by_an_attribute() -> None:
@@ -369,3 +376,17 @@ def test_a_body_is_read_before_anything_else(app: FastAPI) -> None:
     )
     assert response.status_code == 400
     assert response.headers["content-type"] == MEDIA_TYPE
+
+
+def test_a_route_lists_what_our_own_dependencies_refuse_with() -> None:
+    auth, tasks = JWTAuth(secrets.token_urlsafe(48), algorithms=["HS256"]), Tasks()
+    limit = RateLimiter(MemoryBackend().counters)("1/minute")
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware)
+    app.add_middleware(RateLimitMiddleware)
+    needed = [Depends(auth.requires("orders:write")), Depends(tasks), Depends(limit)]
+    app.get("/", dependencies=needed)(lambda: None)
+    client = TestClient(app)
+    responses = client.get("/openapi.json").json()["paths"]["/"]["get"]["responses"]
+    assert sorted(responses) == ["200", "401", "403", "429", "500", "503"]
+    assert all(MEDIA_TYPE in responses[status]["content"] for status in responses if status != "200")

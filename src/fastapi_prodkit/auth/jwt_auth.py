@@ -51,6 +51,9 @@ class JWTAuth(SecurityBase):
     :raises ConfigurationError: for a weak key, a key that does not fit, `none`, or mixed families.
     """
 
+    __problems__ = (401, 403)
+    """For the OpenAPI document of the routes that depend on it."""
+
     def __init__(
         self,
         key: object,

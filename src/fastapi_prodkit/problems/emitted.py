@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from fastapi.security.base import SecurityBase
+from starlette.exceptions import HTTPException
 
 from .._fastapi import Route, dependants
 from ..errors import ConfigurationError, ProblemError, phrase
@@ -32,8 +33,11 @@ def raises(*problems: Emission) -> Callable[[F], F]:
     :raises ConfigurationError: for anything else.
     """
     for each in problems:
-        if not isinstance(each, int | Problem) and Exception not in getattr(each, "__mro__", ()):
+        ancestors = getattr(each, "__mro__", ())
+        if not isinstance(each, int | Problem) and Exception not in ancestors:
             raise ConfigurationError(f"raises({each!r}): give exception classes, status codes or Problems")
+        if HTTPException in ancestors and not hasattr(each, "__problem__"):
+            raise ConfigurationError(f"raises({each!r}): a class does not say its status; give the status")
 
     def declare(function: F) -> F:
         setattr(function, _DECLARED, (*getattr(function, _DECLARED, ()), *problems))

@@ -60,6 +60,9 @@ class Tasks:
     :raises ConfigurationError: for a bound that lets nothing run.
     """
 
+    __problems__ = (503,)
+    """For the OpenAPI document of the routes that depend on it."""
+
     def __init__(
         self,
         *,
