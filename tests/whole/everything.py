@@ -162,7 +162,6 @@ async def _numbers(count: int) -> AsyncIterator[int]:
 
 def create_app() -> FastAPI:
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="LOG %(name)s %(message)s")
-    return Everything(os.environ.get("REDIS_URL", "memory://")).app
-
-
-app = create_app() if os.environ.get("PRODKIT_SERVED") else None
+    url = os.environ.get("REDIS_URL", "memory://")
+    timeout = os.environ.get("REDIS_TIMEOUT")
+    return Everything(url, **({"timeout": float(timeout)} if timeout else {})).app
