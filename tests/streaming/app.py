@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.responses import Response
 
-from fastapi_prodkit import CSVResponse, EventStreamResponse, NDJSONResponse, ProblemMiddleware, Resources
+from fastapi_prodkit import (
+    CacheMiddleware,
+    CSVResponse,
+    EventStreamResponse,
+    NDJSONResponse,
+    ProblemMiddleware,
+    RequestLoggingMiddleware,
+    Resources,
+)
 
 
 async def _idle() -> AsyncIterator[int]:
@@ -26,10 +35,10 @@ async def _broken() -> AsyncIterator[dict[str, int]]:
     raise ValueError("a bug")
 
 
-def create_app(*, problems: bool = False) -> FastAPI:
+def create_app(*middlewares: Any) -> FastAPI:
     app = FastAPI(lifespan=Resources())
-    if problems:
-        app.add_middleware(ProblemMiddleware)
+    for middleware in middlewares:
+        app.add_middleware(middleware)
 
     @app.get("/idle")
     async def idle() -> Response:
@@ -47,4 +56,4 @@ def create_app(*, problems: bool = False) -> FastAPI:
 
 
 app = create_app()
-app_with_problems = create_app(problems=True)
+app_with_middlewares = create_app(RequestLoggingMiddleware, ProblemMiddleware, CacheMiddleware)

@@ -10,10 +10,13 @@ import pytest
 
 from tests.servers import Uvicorn
 
+APPS = ["app", "app_with_middlewares"]
 
-def test_an_idle_event_stream_does_not_hold_a_server_that_is_told_to_stop() -> None:
+
+@pytest.mark.parametrize("app", APPS)
+def test_an_idle_event_stream_does_not_hold_a_server_that_is_told_to_stop(app: str) -> None:
     with (
-        Uvicorn("tests.streaming.app:app") as server,
+        Uvicorn(f"tests.streaming.app:{app}") as server,
         httpx2.stream("GET", f"{server.url}/idle") as response,
     ):
         chunks = response.iter_raw()
@@ -26,8 +29,9 @@ def test_an_idle_event_stream_does_not_hold_a_server_that_is_told_to_stop() -> N
     assert "Traceback" not in server.output
 
 
-def test_a_client_that_leaves_an_idle_stream_closes_its_generator() -> None:
-    with Uvicorn("tests.streaming.app:app") as server:
+@pytest.mark.parametrize("app", APPS)
+def test_a_client_that_leaves_an_idle_stream_closes_its_generator(app: str) -> None:
+    with Uvicorn(f"tests.streaming.app:{app}") as server:
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(b"GET /idle HTTP/1.1\r\nHost: x\r\n\r\n")
             received = b""
@@ -42,7 +46,7 @@ def test_a_client_that_leaves_an_idle_stream_closes_its_generator() -> None:
     assert "ERROR" not in server.output
 
 
-@pytest.mark.parametrize("app", ["app", "app_with_problems"])
+@pytest.mark.parametrize("app", APPS)
 def test_a_broken_csv_breaks_off_and_broken_ndjson_keeps_the_connection(app: str) -> None:
     with Uvicorn(f"tests.streaming.app:{app}") as server, httpx2.Client(base_url=server.url) as client:
         with pytest.raises(httpx2.RemoteProtocolError):
