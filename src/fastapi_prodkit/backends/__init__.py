@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
 from .memory import MemoryBackend
@@ -13,18 +12,23 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryBackend", "backend_from_url"]
 
-_REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
+_REDIS_SCHEMES = (
+    *("redis", "rediss", "unix"),
+    *("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),
+)
 
 
 def backend_from_url(url: str, **options: Any) -> MemoryBackend | RedisBackend:
     """The backend that `url` names, with its keyword options.
 
     :param url: `memory://`, `redis://host:6379/0`, `rediss://...` (TLS), `unix:///path.sock`,
-        `redis+sentinel://host:26379,host:26379/service/0` or `redis+cluster://host:6379,host:6380`.
+        `redis+sentinel://host:26379,host:26379/service/0` or `redis+cluster://host:6379,host:6380`;
+        `rediss+sentinel://` and `rediss+cluster://` with TLS.
     :raises ConfigurationError: for a scheme that no backend has.
     :raises MissingExtraError: if the client library for it is not installed.
     """
-    scheme = urlsplit(url).scheme
+    before, separator, _ = url.partition("://")
+    scheme = before.lower() if separator else ""  # of a URL that is none nothing is repeated
     if scheme == "memory":
         return MemoryBackend(**options)
     if scheme in _REDIS_SCHEMES:

@@ -86,8 +86,12 @@ class RedisBus:
         self._connection: AbstractConnection | None = None
         self._heard = False
         self._task: asyncio.Task[None] | None = None
+        self._inherited: list[object] = []
 
     async def open(self) -> None:
+        if self._task is not None:  # got by fork(): see Link
+            self._inherited.append((self._task, self._connection, self._channels))
+            self._connection, self._channels = None, {}
         self._task = asyncio.create_task(self._run(), name="prodkit-redis-bus")
 
     async def close(self) -> None:

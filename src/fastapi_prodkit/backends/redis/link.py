@@ -102,6 +102,9 @@ class Link:
         self._timer: asyncio.TimerHandle | None = None
         self._late = False
         self._refusal: AuthenticationError | None = None
+        # what a process got by fork() while its parent was connected: collecting it would unregister the
+        # parent's sockets from the poll object that the two still share
+        self._inherited: list[object] = []
 
     @property
     def is_up(self) -> bool:
@@ -112,6 +115,9 @@ class Link:
 
         :raises ConfigurationError: if the server is there and refuses the credentials.
         """
+        if self._task is not None:
+            self._inherited.append((self._task, self._connection))
+            self._reset()
         self._loop = asyncio.get_running_loop()
         tried = asyncio.Event()
         self._task = asyncio.create_task(self._run(tried), name="prodkit-redis-link")
@@ -250,14 +256,19 @@ class Link:
 
     def _drop(self) -> None:
         """Forget the connection; whoever still waits is told."""
-        was_up, self._connection, self._writer, self._late = self.is_up, None, None, False
-        self._unsent = []
+        was_up = self.is_up
+        self._fail(UnavailableError("the connection to the Redis server is closed"))
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        self._fail(UnavailableError("the connection to the Redis server is closed"))
+        self._reset()
         if was_up and self._on_lost is not None:
             self._on_lost()
+
+    def _reset(self) -> None:
+        self._connection = self._writer = self._timer = None
+        self._late = False
+        self._unsent = []
+        self._calls.clear()
 
     def _fail(self, error: UnavailableError) -> None:
         while self._calls:
