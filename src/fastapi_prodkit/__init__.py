@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .backends import MemoryBackend as MemoryBackend
     from .backends import backend_from_url as backend_from_url
     from .backends.redis import RedisBackend as RedisBackend
+    from .backends.tiered import TieredBackend as TieredBackend
     from .cache import Cache as Cache
     from .cache import CacheMiddleware as CacheMiddleware
     from .errors import ConfigurationError as ConfigurationError
@@ -53,6 +54,7 @@ _HOMES = {
     "auth": ("Claims", "JWTAuth"),
     "backends": ("MemoryBackend", "backend_from_url"),
     "backends.redis": ("RedisBackend",),
+    "backends.tiered": ("TieredBackend",),
     "cache": ("Cache", "CacheMiddleware"),
     "errors": (
         "ConfigurationError",

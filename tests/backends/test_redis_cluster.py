@@ -116,7 +116,7 @@ async def test_a_killed_primary_concerns_its_own_keys_until_its_replica_takes_ov
         calling(lambda: backend.store.set(lost[0], b"1", ttl=60)) as mine,
         calling(lambda: backend.store.set(kept[0], b"1", ttl=60)) as others,
     ):
-        fault_cluster.primaries[0].kill()  # also the one that is listened to: it was asked first
+        fault_cluster.primaries[0].kill()  # also the one that is listened to: it is the first in the URL
         while not mine.refused:
             await asyncio.sleep(0.01)
         assert await until_served(lambda: backend.store.set(lost[1], b"2", ttl=60)) < 10

@@ -106,3 +106,41 @@ async def test_one_backend_serves_one_event_loop_after_another(redis_url: str) -
 
     for _ in range(2):
         assert await asyncio.to_thread(asyncio.run, use()) == [b"1"]
+
+
+async def test_two_apps_may_enter_one_backend(redis_url: str) -> None:
+    backend = RedisBackend(redis_url, timeout=5)
+    async with backend:
+        async with backend as again:
+            await again.store.set("x", b"1", ttl=60)
+        assert await backend.store.get("x") == [b"1"]
+    with pytest.raises(ConfigurationError):
+        await backend.store.get("x")
+
+
+async def test_a_hung_server_delays_the_start_by_about_a_second(fault_server: RedisServer) -> None:
+    fault_server.hang()
+    started = time.monotonic()
+    async with RedisBackend(fault_server.url) as backend:
+        assert time.monotonic() - started < 2
+        fault_server.resume()
+        assert await _until_back(backend) < 2
+
+
+async def test_a_server_that_goes_while_we_close_does_not_hold_us_up(fault_server: RedisServer) -> None:
+    async with RedisBackend(fault_server.url) as backend, backend.bus.subscribe("room"):
+        fault_server.kill()
+        with pytest.raises(UnavailableError):
+            await backend.store.get("x")
+        started = time.monotonic()
+    assert time.monotonic() - started < 1
+
+
+async def test_thousands_of_messages_without_a_reply_between_are_all_heard(redis_url: str) -> None:
+    async with (
+        RedisBackend(redis_url, timeout=5, max_pending=10_000) as backend,
+        backend.bus.subscribe("room") as messages,
+    ):
+        await asyncio.gather(*(backend.bus.publish("room", b"x") for _ in range(5000)))
+        async with asyncio.timeout(10):
+            assert [await anext(messages) for _ in range(5000)] == [b"x"] * 5000

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Self
 
 from ..._arguments import count, function, seconds, text
@@ -19,9 +21,10 @@ from .bus import RedisBus
 from .cluster import ClusterLink
 from .counters import RedisCounters
 from .store import RedisStore
+from .tracked import TrackedRedisStore
 from .url import wire
 
-__all__ = ["RedisBackend", "RedisBus", "RedisCounters", "RedisStore"]
+__all__ = ["RedisBackend", "RedisBus", "RedisCounters", "RedisStore", "TrackedRedisStore"]
 
 
 class RedisBackend:
@@ -50,8 +53,11 @@ class RedisBackend:
         text("prefix", prefix)
         if clock is not None:
             function("clock", clock)
+        self._tracked = partial(TrackedRedisStore, url, prefix=prefix, timeout=timeout)
         self._wire = wire(url, timeout=timeout)
         self.store = RedisStore(self._wire, prefix=prefix)
+        self._entered = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.bus = RedisBus(self._wire, prefix=prefix, max_pending=max_pending, timeout=timeout)
         self.counters = RedisCounters(
             self._wire,
@@ -61,12 +67,33 @@ class RedisBackend:
             clock=clock,
         )
 
+    def tracked(
+        self, *, changed: Callable[[Iterable[str]], None], lost: Callable[[], None], heartbeat: float = 1.0
+    ) -> TrackedRedisStore:
+        """The same store on connections of its own, on which the server reports what others change.
+
+        :param changed: called with keys that were read there and have changed since.
+        :param lost: called when reports may be missing.
+        :param heartbeat: seconds between two signs of life asked of an idle server.
+        """
+        return self._tracked(changed=changed, lost=lost, heartbeat=heartbeat)
+
     async def __aenter__(self) -> Self:
-        await self._wire.open()
-        await self.bus.open()
+        loop = asyncio.get_running_loop()
+        if self._entered and self._loop is loop:  # two apps may share it
+            self._entered += 1
+            return self
+        self._entered, self._loop = 1, loop
+        try:
+            await asyncio.gather(self._wire.open(), self.bus.open())
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self.counters.close()
-        await self.bus.close()
-        await self._wire.close()
+        self._entered -= 1
+        if not self._entered:
+            await self.counters.close()
+            await self.bus.close()
+            await self._wire.close()

@@ -79,12 +79,13 @@ class ClusterLink:
         links, self._links, self._owners = self._links, {}, []
         await asyncio.gather(*(link.close() for link in links.values()))
 
-    async def dial(self) -> AbstractConnection:
+    async def dial(self, **options: Any) -> AbstractConnection:
         """A fresh connection to any server of the cluster: each hears what any of them publishes."""
-        up = [address for address, link in self._links.items() if link.is_up]
-        if not up:
-            self._seeds = [*self._seeds[1:], self._seeds[0]]
-        return await self._to((up or self._seeds)[0])()
+        address = next((each for each, link in self._links.items() if link.is_up), None)
+        if address is None:  # each of them in turn, attempt after attempt
+            address = self._seeds[0]
+            self._seeds = [*self._seeds[1:], address]
+        return await self._to(address)(**options)
 
     async def call(self, *command: Any) -> Any:
         """The reply to one command.
@@ -154,7 +155,8 @@ class ClusterLink:
         await asyncio.gather(*(link.open() for link in new.values()))
 
     def _to(self, address: Address) -> Dial:
-        return partial(self._dial, host=address[0], port=address[1])
+        host, port = address
+        return partial(self._dial, host=host, port=port)
 
     async def _watch(self) -> None:
         """Learn the map anew when a command met a sign that it changed, and until every primary is up."""

@@ -28,13 +28,14 @@ from redis.exceptions import (
 
 from ...errors import ConfigurationError, UnavailableError
 
-__all__ = ["Command", "Dial", "Link", "unavailable"]
+__all__ = ["Command", "Dial", "Link", "forget", "unavailable"]
 
 logger = logging.getLogger("fastapi_prodkit.backends.redis")
 
 Command = tuple[Any, ...]
-Dial = Callable[[], Coroutine[Any, Any, AbstractConnection]]
+Dial = Callable[..., Coroutine[Any, Any, AbstractConnection]]
 
+_PUSHED = object()  # what the parser hands back in place of a push
 _LATE = 0.02  # a timer this late means that the loop was stalled, not the server
 _ELSEWHERE = (ReadOnlyError, MasterDownError)  # this is not, or no longer, the server to talk to
 _FOR_THE_CALLER = (NoScriptError, AskError)  # answers that the layer above knows how to go on from
@@ -71,8 +72,12 @@ class Link:
 
     :param dial: makes a fresh, unconnected connection.
     :param timeout: seconds that a reply may take; the connection is dropped after it.
+    :param purpose: what the connection is for, for the log.
     :param greeting: commands for each new connection, before it counts as up.
+    :param on_push: called with what the server says unasked (RESP3), in order with the replies.
+    :param on_up: called whenever a connection is established.
     :param on_lost: called whenever an established connection is gone.
+    :param heartbeat: seconds between two signs of life that an idle server is asked for, if any.
     :param connect_timeout: seconds that one attempt to connect may take.
     :param retry_interval: seconds between two attempts to connect.
     """
@@ -82,15 +87,23 @@ class Link:
         dial: Dial,
         *,
         timeout: float,
+        purpose: str = "commands",
         greeting: Sequence[Command] = (),
+        on_push: Callable[[Any], None] | None = None,
+        on_up: Callable[[], None] | None = None,
         on_lost: Callable[[], None] | None = None,
+        heartbeat: float | None = None,
         connect_timeout: float = 1.0,
         retry_interval: float = 0.25,
     ) -> None:
         self.dial = dial
         self._timeout = timeout
+        self._purpose = purpose
         self._greeting = [*greeting, ("PING",)]
+        self._on_push = on_push
+        self._on_up = on_up
         self._on_lost = on_lost
+        self._heartbeat = heartbeat
         self._connect_timeout = connect_timeout
         self._retry_interval = retry_interval
         self._calls: deque[_Call] = deque()
@@ -100,6 +113,7 @@ class Link:
         self._connection: AbstractConnection | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._pulse: asyncio.TimerHandle | None = None
         self._late = False
         self._refusal: AuthenticationError | None = None
         # what a process got by fork() while its parent was connected: collecting it would unregister the
@@ -141,16 +155,23 @@ class Link:
 
         :raises UnavailableError: if there is no connection, the reply is late, or the server refuses.
         """
-        return (await self._submit((command,)))[0]
+        return (await self._submit((command,), 1))[0]
 
     async def many(self, *commands: Command) -> list[Any]:
         """The replies to several commands that travel together, in their order.
 
         :raises UnavailableError: as `call`, for the first command that fails.
         """
-        return await self._submit(commands) if commands else []
+        return await self._submit(commands, len(commands)) if commands else []
 
-    def _submit(self, commands: Sequence[Command]) -> asyncio.Future[Any]:
+    def tell(self, *command: Any) -> asyncio.Future[Any]:
+        """Done when the server took a command that it answers by a push, such as SUBSCRIBE.
+
+        :raises UnavailableError: at once, if there is no connection.
+        """
+        return self._submit((command, ("PING",)), 1)
+
+    def _submit(self, commands: Sequence[Command], replies: int) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         if self._writer is None or self._connection is None or loop is not self._loop:
             raise self._closed(loop)
@@ -158,7 +179,7 @@ class Link:
         for command in commands:
             packed += self._connection.pack_command(*command)
         now = loop.time()
-        call = _Call(loop.create_future(), len(commands), now + self._timeout)
+        call = _Call(loop.create_future(), replies, now + self._timeout)
         if self._timer is None:
             self._timer = loop.call_at(call.due, self._expire, call.due)
         idle = not self._calls
@@ -192,10 +213,13 @@ class Link:
                     connection = await self.dial()
                     await self._greet(connection)
                 if tried.is_set():
-                    logger.info("the Redis server is back")
+                    logger.info("the Redis server is back (%s)", self._purpose)
                 self._refusal = None
-                self._connection, self._writer = connection, connection._writer  # the one private name
+                self._connection, self._writer = connection, connection._writer  # no public name for it
                 tried.set()
+                if self._on_up is not None:
+                    self._on_up()
+                self._beat()
                 await self._read(connection)
             except Exception as error:  # whatever it is: this task outlives it and tries again
                 self._lose(error, first=not tried.is_set())
@@ -209,24 +233,49 @@ class Link:
 
     async def _greet(self, connection: AbstractConnection) -> None:
         await connection.connect()
+        if self._on_push is not None:
+            self._listen(connection, self._on_push)
         for command in self._greeting:
             await connection.send_command(*command, check_health=False)
             await connection.read_response(timeout=math.inf)
+
+    def _listen(self, connection: AbstractConnection, on_push: Callable[[Any], None]) -> None:
+        async def hand_over(message: Any) -> object:
+            try:
+                on_push(message)
+            except Exception:
+                logger.exception("could not make sense of what the Redis server pushed")
+            return _PUSHED
+
+        parser: Any = connection._parser  # no public name for it either
+        parser.set_invalidation_push_handler(hand_over)
+        parser.set_pubsub_push_handler(hand_over)
 
     async def _read(self, connection: AbstractConnection) -> None:
         calls = self._calls
         while True:
             try:
-                reply: Any = await connection.read_response(timeout=math.inf)
+                # without push_request the parser calls itself for every push that no reply follows
+                reply: Any = await connection.read_response(timeout=math.inf, push_request=True)
             except _ELSEWHERE:
                 raise
             except ResponseError as error:
                 reply = error if isinstance(error, _FOR_THE_CALLER) else unavailable(error)
+            if reply is _PUSHED:
+                continue
             call = calls[0]
             call.replies.append(reply)
             if len(call.replies) == call.expected:
                 calls.popleft()
                 call.settle()
+
+    def _beat(self) -> None:
+        """A frozen server keeps its sockets open: an idle one is asked, and `_expire` hangs up."""
+        if self._heartbeat is None or self._loop is None or self._connection is None:
+            return
+        if not self._calls:
+            forget(self._submit((("PING",),), 1))
+        self._pulse = self._loop.call_later(self._heartbeat, self._beat)
 
     def _expire(self, due: float) -> None:
         """Hang up if the oldest call is overdue; a stall of our own loop is not the server's."""
@@ -250,22 +299,23 @@ class Link:
         if isinstance(error, AuthenticationError):
             news = news or self._refusal is None
             self._refusal = error
-        text = "the Redis server is away: %s: %s"
-        logger.log(logging.WARNING if news else logging.DEBUG, text, type(error).__name__, error)
+        level = logging.WARNING if news else logging.DEBUG
+        logger.log(level, "the Redis server is away (%s): %s: %s", self._purpose, type(error).__name__, error)
         self._fail(unavailable(error))
 
     def _drop(self) -> None:
         """Forget the connection; whoever still waits is told."""
         was_up = self.is_up
         self._fail(UnavailableError("the connection to the Redis server is closed"))
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._pulse):
+            if timer is not None:
+                timer.cancel()
         self._reset()
         if was_up and self._on_lost is not None:
             self._on_lost()
 
     def _reset(self) -> None:
-        self._connection = self._writer = self._timer = None
+        self._connection = self._writer = self._timer = self._pulse = None
         self._late = False
         self._unsent = []
         self._calls.clear()
@@ -273,6 +323,11 @@ class Link:
     def _fail(self, error: UnavailableError) -> None:
         while self._calls:
             self._calls.popleft().fail(error)
+
+
+def forget(told: asyncio.Future[Any]) -> None:
+    """Nobody waits for this one: what became of it is no news."""
+    told.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 def unavailable(error: BaseException) -> UnavailableError:

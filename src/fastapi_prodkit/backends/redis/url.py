@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from ...errors import ConfigurationError, UnavailableError
 from .cluster import Address, ClusterLink
@@ -23,6 +24,7 @@ _OURS: dict[str, Any] = {
     "decode_responses": False,
     "socket_timeout": None,  # with one, redis-py uses wait_for, which loses cancellations before 3.12
     "socket_connect_timeout": None,
+    "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     "driver_info": None,  # its default reads package metadata from disk at every connect
 }
 
@@ -37,7 +39,7 @@ class Wire(Protocol):
     async def close(self) -> None: ...
     async def call(self, *command: Any) -> Any: ...
     async def many(self, *commands: Command) -> list[Any]: ...
-    async def dial(self) -> AbstractConnection: ...
+    async def dial(self, **options: Any) -> AbstractConnection: ...
 
 
 class _Parts(NamedTuple):
@@ -49,32 +51,25 @@ class _Parts(NamedTuple):
     query: list[tuple[str, str]]
 
 
-def wire(
-    url: str,
-    *,
-    timeout: float,
-    protocol: int = 2,
-    greeting: Sequence[Command] = (),
-    on_lost: Callable[[], None] | None = None,
-) -> Wire:
+def wire(url: str, *, protocol: int = 2, on_lost: Callable[[], None] | None = None, **options: Any) -> Wire:
     """The wire for `url`.
 
-    :param greeting: commands for each new connection.
     :param on_lost: called whenever a connection is gone, and when keys of a cluster moved.
+    :param options: for each `Link`.
     :raises ConfigurationError: if the URL cannot be read. Its message never repeats the URL: it may hold
         a password.
     """
 
     def link(dial: Dial) -> Link:
-        return Link(dial, timeout=timeout, greeting=greeting, on_lost=on_lost)
+        return Link(dial, on_lost=on_lost, **options)
 
     parts = _split(url)
     if parts.kind == "sentinel":
         return link(_sentinel(parts, protocol))
     pool = _pool(_single(parts) if parts.kind == "cluster" else url, protocol)
 
-    async def dial(**address: Any) -> AbstractConnection:
-        return pool.connection_class(**{**pool.connection_kwargs, **address})
+    async def dial(**options: Any) -> AbstractConnection:
+        return pool.connection_class(**{**pool.connection_kwargs, **options})
 
     if parts.kind == "cluster":
         return ClusterLink(parts.hosts, dial, link, on_change=on_lost)
@@ -124,14 +119,14 @@ def _sentinel(parts: _Parts, protocol: int) -> Dial:
         finally:
             await connection.disconnect(nowait=True)
 
-    async def dial() -> AbstractConnection:
+    async def dial(**given: Any) -> AbstractConnection:
         for sentinel in parts.hosts:
             with suppress(RedisError, OSError):
                 async with asyncio.timeout(_PATIENCE):
                     found = await ask(*sentinel)
                 if found is not None:
                     address = {"host": found[0].decode(), "port": int(found[1])}
-                    return pool.connection_class(**{**settings, **address})
+                    return pool.connection_class(**{**settings, **given, **address})
         raise UnavailableError(f"no Sentinel knows a primary of {service!r}")
 
     return dial
