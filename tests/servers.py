@@ -181,6 +181,15 @@ class RedisCluster:
         hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.primaries)
         return f"redis+cluster://{hosts}"
 
+    def settle(self) -> None:
+        """Wait until all have heard of the latest change of owners."""
+
+        def epochs() -> set[str]:
+            states = (server.command("CLUSTER", "INFO") for server in self.servers)
+            return {state.split("cluster_current_epoch:")[1].split("\r")[0] for state in states}
+
+        _wait(lambda: len(epochs()) == 1)
+
     def identity(self, server: RedisServer) -> str:
         """The server's name among the others."""
         return server.command("CLUSTER", "MYID").split("\r\n")[1]

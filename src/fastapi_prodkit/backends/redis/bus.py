@@ -40,6 +40,7 @@ class RedisBus:
         self._max_pending = max_pending
         self._timeout = max(timeout, 2.0)
         self._inboxes: dict[str, set[Inbox]] = {}
+        self._interrupted: set[Inbox] = set()  # listeners that have not been told yet that the gap ended
         self._link = Link(
             partial(wire.dial, protocol=3),
             timeout=max(timeout, 1.0),
@@ -85,6 +86,7 @@ class RedisBus:
             raise UnavailableError("the Redis server did not confirm a subscription") from None
 
     def _leave(self, name: str, inbox: Inbox) -> None:
+        self._interrupted.discard(inbox)
         listeners = self._inboxes[name]
         listeners.discard(inbox)
         if not listeners:
@@ -99,13 +101,16 @@ class RedisBus:
 
     def _lose(self) -> None:
         for listeners in self._inboxes.values():
-            for inbox in listeners:
-                inbox.lose()
+            self._interrupted |= listeners
+        for inbox in self._interrupted:
+            inbox.lose()
 
     def _listen_again(self) -> None:
-        def confirmed(told: asyncio.Future[Any]) -> None:
-            if not told.cancelled() and told.exception() is None:
-                self._lose()
-
         if self._inboxes:
-            self._link.tell("SUBSCRIBE", *self._inboxes).add_done_callback(confirmed)
+            self._link.tell("SUBSCRIBE", *self._inboxes).add_done_callback(self._heard_again)
+
+    def _heard_again(self, told: asyncio.Future[Any]) -> None:
+        if not told.cancelled() and told.exception() is None:
+            for inbox in self._interrupted:
+                inbox.lose()
+            self._interrupted.clear()
