@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
 from starlette.responses import Response
 
 from fastapi_prodkit import (
@@ -55,5 +57,12 @@ def create_app(*middlewares: Any) -> FastAPI:
     return app
 
 
+class UsersOwn(BaseHTTPMiddleware):
+    """Completes a body that broke off, unless `ProblemMiddleware` stands in front of it."""
+
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+
 app = create_app()
-app_with_middlewares = create_app(RequestLoggingMiddleware, ProblemMiddleware, CacheMiddleware)
+app_with_middlewares = create_app(UsersOwn, RequestLoggingMiddleware, ProblemMiddleware, CacheMiddleware)
