@@ -56,8 +56,8 @@ async def test_a_killed_server_costs_nothing_and_its_return_is_noticed(
         await _until_hit(client, within=2)
         fault_server.kill()
         times = [await _timed(client) for _ in range(20)]
-        assert times[0] < 0.2
-        assert max(times[1:]) < 0.05
+        assert times[0] < 0.5
+        assert sum(times[1:]) < 0.9, "not a timeout each"
         answer = await client.get("/")
         assert answer.headers["cache-status"] == "prodkit; fwd=miss"
         fault_server.start()
@@ -72,8 +72,8 @@ async def test_a_hung_server_costs_one_timeout(
         fault_server.hang()
         times = [await _timed(client) for _ in range(20)]
         fault_server.resume()
-        assert 0.05 < times[0] < 0.25
-        assert max(times[1:]) < 0.05
+        assert 0.05 < times[0] < 0.5
+        assert sum(times[1:]) < 0.9, "not a timeout each"
         await _until_hit(client, within=2)
 
 
@@ -83,7 +83,7 @@ async def test_an_app_starts_without_its_server(connect: Connect) -> None:
         async with RedisBackend(server.url) as backend:
             shop = Shop(backend)
             async with connect(shop.app) as client:
-                assert max([await _timed(client) for _ in range(5)]) < 0.1
+                assert sum([await _timed(client) for _ in range(20)]) < 1, "not a timeout each"
                 server.start()
                 await _until_hit(client, within=2)
     finally:

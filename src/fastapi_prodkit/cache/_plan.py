@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fastapi.dependencies.models import Dependant
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .._fastapi import Route, is_plain, overridden
+from .._fastapi import Route, dependants, is_plain, overridden
 from ._arguments import Arguments
 from ._http import Asked
 from ._identity import digest
@@ -41,6 +42,12 @@ class Plan:
         self._overridden: dict[Any, Inputs] = {}
         self._stamps = options.static_stamps(arguments, "route")
         self._has_stamps_of_arguments = bool(self.subject or options.tags_of_arguments)
+        is_one = self.inputs.is_only_the_url and self.inputs.query == () and not route.dependant.path_params
+        self._only_key = (
+            f"cache:entry:{digest([self.name])}"
+            if is_one and not route.mount and arguments.key is None and not _writes_response(route.dependant)
+            else None
+        )
         self.has_lane = (
             is_plain(app, route)
             and not route.dependant.dependencies
@@ -72,6 +79,8 @@ class Plan:
         body: str | None,
     ) -> str:
         """The key of the answer to this request."""
+        if self._only_key is not None and inputs is self.inputs and not asked.credentials:
+            return self._only_key
         scope = request.scope
         parts = [self.name]
         inputs.collect(parts, request, asked.credentials)
@@ -90,3 +99,8 @@ class Plan:
         if not self._has_stamps_of_arguments:
             return self._stamps
         return self._stamps + self.options.stamps_of(self.arguments, "route", self.subject, kwargs)
+
+
+def _writes_response(dependant: Dependant) -> bool:
+    """Whether a dependency could set the status code."""
+    return any(each.response_param_name for each in dependants(dependant) if each is not dependant)

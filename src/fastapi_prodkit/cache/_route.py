@@ -31,7 +31,7 @@ __all__ = ["CachedRoute", "prime"]
 _RESPONSE = "prodkit_cache_response"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Call:
     """One request at the endpoint."""
 
@@ -92,7 +92,13 @@ class CachedRoute:
             slot.lane.learn(scope, key, stamps, self.engine, self.options)
         if asked.control and ("only-if-cached" in asked.control or self.options.obeys_clients):
             return await self._controlled(call, key, stamps)
-        return await self._answer(call, key, stamps)
+        engine, found = self.engine, slot.found
+        if found is None or found.key != key:
+            found = await engine.find(key, stamps)
+        now = engine.clock()
+        if found.entry is not None and self.options.policy.is_plainly_fresh(found.entry, now):
+            return answer(found.entry, asked, now, response.raw_headers)
+        return await self._answer(call, found)
 
     async def unattached(self, kwargs: dict[str, Any]) -> Any:
         """FastAPI calls it, and no layer has prepared it: a route that is new, or no layer at all.
@@ -121,14 +127,13 @@ class CachedRoute:
             return answer(found.entry, call.asked, engine.clock(), call.response.raw_headers)
         if "no-cache" in control or control.get("max-age") == "0":
             return await self._capture(call, await engine.afresh(key, stamps), fwd="request")
-        return await self._answer(call, key, stamps)
+        return await self._answer(call, await engine.find(key, stamps))
 
-    async def _answer(self, call: _Call, key: str, stamps: tuple[str, ...]) -> Any:
+    async def _answer(self, call: _Call, found: Found | None) -> Any:
+        """Answer where what was found will not do as it is."""
         engine, policy = self.engine, self.options.policy
-        seen = call.slot.found
-        outcome = await engine.obtain(
-            key, stamps, policy, seen if seen is not None and seen.key == key else None
-        )
+        assert found is not None
+        outcome = await engine.obtain(found.key, found.stamp_keys, policy, found)
         entry, found = outcome.entry, outcome.found
         if entry is None:
             assert outcome.ticket is not None

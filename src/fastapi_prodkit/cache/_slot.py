@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -158,9 +157,8 @@ class Slot:
 
 def slot_of(request: Any) -> Slot | None:
     """The slot of the request that an endpoint was called with."""
-    if not isinstance(request, HTTPConnection):
-        return None
-    slot: Slot | None = request.scope.get(SLOT)
+    scope = getattr(request, "scope", None)  # cheaper than an isinstance of an abstract class
+    slot: Slot | None = scope.get(SLOT) if type(scope) is dict else None
     return slot
 
 

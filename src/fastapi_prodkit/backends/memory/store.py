@@ -41,8 +41,7 @@ class MemoryStore:
         )
 
     async def get(self, *keys: str) -> list[bytes | None]:
-        found = [self._entries.get(key) for key in keys]
-        return [entry.value if entry is not None else None for entry in found]
+        return [self._value(key) for key in keys]
 
     async def set(self, key: str, value: bytes, *, ttl: float) -> None:
         self._put(key, value, ttl)
@@ -64,6 +63,12 @@ class MemoryStore:
     async def delete(self, *keys: str) -> None:
         for key in keys:
             self._entries.pop(key, None)
+
+    def _value(self, key: str) -> bytes | None:
+        try:
+            return self._entries[key].value
+        except KeyError:
+            return None
 
     def _put(self, key: str, value: bytes, ttl: float) -> None:
         entry = _Entry(value, ttl, len(key) + len(value) + _OVERHEAD)
