@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, HTTPException, Query
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from starlette.middleware.cors import CORSMiddleware
@@ -146,3 +148,153 @@ def test_a_test_client_sees_what_nobody_foresaw() -> None:
     with pytest.raises(RuntimeError, match="canary"):
         TestClient(create_app()).get("/boom")
     assert TestClient(create_app()).get("/teapot").status_code == 418
+
+
+# --- for a browser ---
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        (BROWSER, "text/html; charset=utf-8"),
+        ("*/*", PROBLEM),
+        ("application/json", PROBLEM),
+        ("text/html, application/problem+json;q=0.5", PROBLEM),
+        ("", PROBLEM),
+    ],
+)
+def test_html_is_for_those_who_ask_for_it(client: TestClient, accept: str, media_type: str) -> None:
+    response = client.get("/teapot", headers={"Accept": accept})
+    assert response.headers["content-type"] == media_type
+    assert response.headers["vary"] == "Accept"
+    assert response.status_code == 418
+
+
+def test_the_page_tells_what_the_document_tells(client: TestClient) -> None:
+    text = client.post("/items?page=0", json={}, headers={"Accept": BROWSER}).text
+    assert "<h1>422 Unprocessable Content</h1>" in text
+    assert "<code>page</code> Input should be greater than or equal to 1" in text
+    assert "<code>/name</code> Field required" in text
+
+
+def test_the_page_is_escaped_and_may_be_yours() -> None:
+    app = create_app()
+
+    @app.get("/script")
+    async def script() -> None:
+        raise HTTPException(400, "<script>")
+
+    assert "&lt;script&gt;" in TestClient(app).get("/script", headers={"Accept": BROWSER}).text
+    own = TestClient(create_app(html=lambda document: f"<p>{document['status']}"))
+    assert own.get("/teapot", headers={"Accept": BROWSER}).text == "<p>418"
+
+
+def test_html_may_be_switched_off() -> None:
+    response = TestClient(create_app(html=None)).get("/teapot", headers={"Accept": BROWSER})
+    assert response.headers["content-type"] == PROBLEM
+    assert "vary" not in response.headers
+
+
+# --- whatever an exception carries ---
+
+
+@pytest.mark.parametrize(
+    ("detail", "members"),
+    [
+        ({"code": "stale", "status": 1}, {"code": "stale"}),
+        ({1: "x", "detail": "text"}, {"1": "x", "detail": "text"}),
+        (["a", "b"], {"errors": ["a", "b"]}),
+        (7, {"errors": 7}),
+        ({"when": object(), "lone": "\ud800"}, {"when": None, "lone": "\ud800"}),
+        ({"price": Decimal("1.5"), "at": date(2026, 1, 2)}, {"price": "1.5", "at": "2026-01-02"}),
+    ],
+)
+def test_any_detail_of_an_http_exception_makes_a_document(detail: Any, members: Any) -> None:
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware)
+
+    @app.get("/")
+    async def index() -> None:
+        raise HTTPException(409, detail)
+
+    response = TestClient(app).get("/")
+    assert response.json() == {"type": "about:blank", "title": "Conflict", "status": 409, **members}
+
+
+@pytest.mark.parametrize(
+    ("status", "title"), [(499, "Client Error"), (599, "Server Error"), (413, "Content Too Large")]
+)
+def test_a_status_that_python_does_not_know_has_a_title(status: int, title: str) -> None:
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware)
+
+    @app.get("/problem")
+    async def by_problem() -> None:
+        raise ProblemError(status)
+
+    @app.get("/http")
+    async def by_http() -> None:
+        raise HTTPException(status, "why")
+
+    client = TestClient(app)
+    assert client.get("/problem").json() == {"type": "about:blank", "title": title, "status": status}
+    assert client.get("/http").json()["title"] == title
+
+
+def test_the_media_type_and_the_length_are_ours_to_say() -> None:
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware)
+
+    @app.get("/")
+    async def index() -> None:
+        raise HTTPException(400, headers={"Content-Type": "text/plain", "Content-Length": "1", "X-More": "1"})
+
+    response = TestClient(app).get("/")
+    assert response.headers["content-type"] == PROBLEM
+    assert response.headers["x-more"] == "1"
+    assert response.json()["status"] == 400
+
+
+def test_a_body_over_the_limit_is_a_problem_as_far_as_it_is_read() -> None:
+    app = FastAPI(max_body_size=10)
+    app.add_middleware(ProblemMiddleware)
+
+    @app.post("/")
+    async def index(item: Item) -> None: ...
+
+    def chunks() -> Any:
+        yield b'{"name": "' + b"x" * 100
+        yield b'"}'
+
+    client = TestClient(app)
+    assert client.post("/", json={"name": "mug", "price": 1}).status_code == 413
+    response = client.post("/", content=chunks(), headers={"content-type": "application/json"})
+    assert response.json() == {"type": "about:blank", "title": "Content Too Large", "status": 413}
+
+
+async def test_a_client_that_leaves_while_it_sends_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware)
+
+    @app.post("/")
+    async def index(request: Request) -> None:
+        await request.body()
+
+    async def gone() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        raise AssertionError("nobody is there")
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/",
+        "headers": [],
+        "query_string": b"",
+        "asgi": {"version": "3.0"},
+    }
+    await app(scope, gone, send)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

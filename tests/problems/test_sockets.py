@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, Query, WebSocket, WebSocketException
 from fastapi.testclient import TestClient
+from starlette.middleware.cors import CORSMiddleware
 from starlette.testclient import WebSocketDenialResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from fastapi_prodkit import ProblemError, ProblemMiddleware, problem
@@ -178,3 +180,46 @@ def test_an_error_on_a_closed_socket_is_only_logged(
     ):
         socket.receive_text()
     assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
+
+
+@pytest.mark.parametrize("problems_first", [True, False])
+@pytest.mark.parametrize(
+    ("error", "status"), [(HTTPException(403), 403), (RoomFullError("lobby"), 409), (ValueError("x"), 500)]
+)
+def test_a_middleware_may_refuse_a_socket_too(problems_first: bool, error: Exception, status: int) -> None:
+    class Refusing:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            raise error
+
+    app = FastAPI()
+    lines: list[Any] = [ProblemMiddleware, Refusing, CORSMiddleware]
+    for line in lines if problems_first else reversed(lines):
+        app.add_middleware(line)
+    if status == 500:
+        with pytest.raises(ValueError, match="x"), TestClient(app).websocket_connect("/"):
+            pytest.fail("it was accepted")
+    else:
+        assert denied(TestClient(app), "/").status_code == status
+
+
+async def test_a_server_that_cannot_send_a_denial_closes_with_the_code() -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "websocket",
+        "path": "/before/problem",
+        "headers": [],
+        "query_string": b"",
+        "asgi": {"version": "3.0"},
+    }
+    await create_app()(scope, receive, send)
+    assert sent == [{"type": "websocket.close", "code": 1008, "reason": "not your room"}]
