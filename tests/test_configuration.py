@@ -38,6 +38,7 @@ from fastapi_prodkit import (
     RequestLoggingMiddleware,
     Resources,
     Tasks,
+    TieredBackend,
     TrustedProxies,
     problem,
 )
@@ -122,6 +123,17 @@ TRIED: dict[str, _Tried] = {
             "prefix": TEXT,
             "timeout": FINITE,
             "max_pending": COUNT,
+            "clock": FUNCTION,
+        },
+    ),
+    "TieredBackend": (
+        TieredBackend,
+        lambda **options: TieredBackend(RedisBackend("redis://127.0.0.1:1/0"), **options),
+        {
+            "max_bytes": [1023, *COUNT],
+            "recheck": FINITE,
+            "when_away": NOT_SECONDS,
+            "heartbeat": FINITE,
             "clock": FUNCTION,
         },
     ),
