@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_prodkit import RequestLoggingMiddleware
-from fastapi_prodkit.request_logging import StreamSink
+from fastapi_prodkit.request_logging import LoggerSink, QueueSink, StreamSink
 
 from ..client import opened
 from ..harness import BARE, LIMIT, Build, Contender, Suite
@@ -27,6 +30,7 @@ async def check(build: Build, rig: Rig) -> None:
         rig.tape.record()
         try:
             await client.ask()
+            await asyncio.sleep(0.05)  # for a line that a thread writes
         finally:
             lines = rig.tape.stop()
     assert len(lines) == 1, f"one request makes {len(lines)} lines"
@@ -73,6 +77,88 @@ def ours(rig: Rig) -> FastAPI:
     app = _app()
     app.add_middleware(RequestLoggingMiddleware, sink=StreamSink(rig.tape))
     return app
+
+
+def ours_by_handlers(rig: Rig) -> FastAPI:
+    logger = logging.getLogger("benchmarks.ours")
+    logger.handlers = [logging.StreamHandler(rig.tape)]
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    app = _app()
+    app.add_middleware(RequestLoggingMiddleware, sink=LoggerSink(logger))
+    return app
+
+
+def ours_queued(rig: Rig) -> FastAPI:
+    app = _app()
+    app.add_middleware(RequestLoggingMiddleware, sink=QueueSink(StreamSink(rig.tape), capacity=100_000))
+    return app
+
+
+class _UvicornLine:
+    """What uvicorn does for its access line, by its own formatter."""
+
+    def __init__(self, app: ASGIApp, rig: Rig) -> None:
+        from uvicorn.logging import AccessFormatter
+
+        self.app = app
+        handler = logging.StreamHandler(rig.tape)
+        handler.setFormatter(
+            AccessFormatter('%(levelprefix)s %(client_addr)s - "%(request_line)s" %(status_code)s')
+        )
+        self._logger = logging.getLogger("benchmarks.uvicorn")
+        self._logger.handlers = [handler]
+        self._logger.propagate = False
+        self._logger.setLevel(logging.INFO)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
+
+        async def logged(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._logger.info(
+                    '%s - "%s %s HTTP/%s" %d',
+                    get_client_addr(scope),  # type: ignore[arg-type] # its own kind of the same scope
+                    scope["method"],
+                    get_path_with_query_string(scope),  # type: ignore[arg-type] # likewise
+                    scope["http_version"],
+                    message["status"],
+                )
+            await send(message)
+
+        await self.app(scope, receive, send if scope["type"] != "http" else logged)
+
+
+def uvicorn_line(rig: Rig) -> FastAPI:
+    app = _app()
+    app.add_middleware(_UvicornLine, rig=rig)
+    return app
+
+
+def _streaming(app: FastAPI) -> FastAPI:
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(1000):
+                yield b"x" * 100
+
+        return StreamingResponse(chunks())
+
+    return app
+
+
+async def check_stream(build: Build, rig: Rig) -> None:
+    """The whole stream arrives, and its line says a status of 200."""
+    async with opened(build(rig), path="/stream") as client:
+        await client.ask()
+        rig.tape.record()
+        try:
+            answer = await client.ask()
+        finally:
+            lines = rig.tape.stop()
+    assert len(answer.body) == 100_000, f"{len(answer.body)} bytes of 100,000"
+    assert len(lines) == 1, f"one request makes {len(lines)} lines"
+    assert "200" in lines[0], f"no status in {lines[0]}"
 
 
 def _tutorial(app: FastAPI, logger: logging.Logger) -> FastAPI:
@@ -202,6 +288,15 @@ SUITES = [
             Contender(BARE, bare, note="no line", yardstick=True),
             Contender(LIMIT, prebuilt, note="no line", yardstick=True),
             Contender("RequestLoggingMiddleware", ours, note="every field, an id on every record"),
+            Contender(
+                "RequestLoggingMiddleware, LoggerSink",
+                ours_by_handlers,
+                note="the same through a handler of logging",
+            ),
+            Contender(
+                "RequestLoggingMiddleware, QueueSink", ours_queued, note="the same, written by a thread"
+            ),
+            Contender("uvicorn's access line", uvicorn_line, "uvicorn", "what we replace", yardstick=True),
             Contender("a tutorial's `@app.middleware`", tutorial, note="json and logging, no request id"),
             Contender(
                 "asgi-correlation-id", correlation_id, "asgi-correlation-id", "with the tutorial's line"
@@ -212,5 +307,24 @@ SUITES = [
             Contender("prodkit", prodkit, "prodkit"),
         ],
         check=check,
+    ),
+    Suite(
+        name="request-logging-stream",
+        title="Request logging, a stream",
+        text="A response of 1,000 chunks of 100 bytes, and its line.",
+        contenders=[
+            Contender(BARE, lambda rig: _streaming(bare(rig)), note="no line", yardstick=True),
+            Contender(LIMIT, lambda rig: _streaming(bare(rig)), note="the same", yardstick=True),
+            Contender("RequestLoggingMiddleware", lambda rig: _streaming(ours(rig))),
+            Contender("a tutorial's `@app.middleware`", lambda rig: _streaming(tutorial(rig))),
+            Contender("fastapi-toolsets", lambda rig: _streaming(toolsets(rig)), "fastapi-toolsets"),
+            Contender(
+                "fastapi-structured-logging",
+                lambda rig: _streaming(structured_logging(rig)),
+                "fastapi-structured-logging",
+            ),
+        ],
+        check=check_stream,
+        request={"path": "/stream"},
     ),
 ]

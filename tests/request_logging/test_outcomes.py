@@ -76,7 +76,8 @@ async def _run(script: list[Any], server: Server) -> dict[str, Any]:
             server.advance()
 
     middleware = RequestLoggingMiddleware(app, sink=lines)
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    scope["asgi"] = {"spec_version": "2.4" if server.raises else "2.3"}
     if server.body:
         scope["headers"] = [(b"content-length", b"%d" % len(b"".join(server.body)))]
     task = asyncio.create_task(middleware(scope, server.receive, server.send))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -137,9 +137,9 @@ class CapturingExchange(HTTPExchange):
         self._request.add(message.get("body", b""))
         return message
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self._response_headers = list(message.get("headers", ()))
         elif message["type"] == "http.response.body":
             self._response.add(message.get("body", b""))
-        await super().send(message)
+        return super().send(message)

@@ -72,7 +72,7 @@ class Exchange(RequestContext):
     async def receive(self) -> Message:
         raise NotImplementedError
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         raise NotImplementedError
 
     def failed(self, error: BaseException) -> None:
@@ -99,7 +99,7 @@ class Exchange(RequestContext):
 
     def is_departure(self, error: BaseException) -> bool:
         """Whether `error` only says that the client left."""
-        return self.disconnected and isinstance(error, ClientDisconnect | OSError)
+        return isinstance(error, ClientDisconnect) or (self.disconnected and isinstance(error, OSError))
 
     def _id_field(self) -> tuple[bytes, bytes]:
         return self._policy.id_header, self.request_id.encode("latin-1")
@@ -113,6 +113,7 @@ class HTTPExchange(Exchange):
     _receiving = False
     _trailers = False
     _last = False
+    _send_chunk: Send | None = None
     _pending: list[Message | Awaitable[Message]] | None = None
 
     @property
@@ -121,7 +122,8 @@ class HTTPExchange(Exchange):
         if error is not None and not self.complete:
             if isinstance(error, Exception) and not self.is_departure(error):
                 return "server_error"
-            return "client_disconnect" if self.disconnected else "cancelled"
+            gone = self.disconnected or self.is_departure(error)
+            return "client_disconnect" if gone else "cancelled"
         if self.disconnected:
             return "client_disconnect"
         if not self.complete or self.status is None:
@@ -144,29 +146,45 @@ class HTTPExchange(Exchange):
             self.disconnected = True
         return message
 
-    async def send(self, message: Message) -> None:
-        kind = message["type"]
-        if kind == "http.response.start":
-            self.status = message["status"]
-            self._trailers = message.get("trailers", False)
-            message = {**message, "headers": self._headers(message)}
-        elif kind == "http.response.body":
-            if not (message.get("more_body", False) or self._trailers):
-                self._look_for_departure()
-                self._last = True
-        elif kind in _LAST_WORDS:
-            self._last = not message.get("more_trailers", False)
+    def send(self, message: Message) -> Awaitable[None]:
+        """No coroutine of its own: a chunk of a stream costs one call more, and nothing to wait through."""
+        if message.get("more_body"):
+            self.bytes_out += len(message.get("body", b""))
+            return (self._send_chunk or self._how_to_send_chunks())(message)
+        if message["type"] == "http.response.start":
+            return self._send_start(message)
+        return self._send_rest(message)
+
+    def _how_to_send_chunks(self) -> Send:
+        """A server may raise what it has to say of a client that left only since version 2.4 of ASGI."""
+        raises = self.scope.get("asgi", {}).get("spec_version", "2.0") >= "2.4"
+        self._send_chunk = self._send_guarded if raises else self._send
+        return self._send_chunk
+
+    async def _send_guarded(self, message: Message) -> None:
         try:
             await self._send(message)
-        except OSError:  # the ASGI specification's word for a client that left, since its version 2.4
+        except OSError:
             self.disconnected = True
             raise
-        if kind == "http.response.start":
-            self.first_byte = perf_counter()
-            return
+
+    async def _send_rest(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.body":
+            last = not self._trailers
+        else:
+            last = kind in _LAST_WORDS and not message.get("more_trailers", False)
+        if last:
+            self._look_for_departure()
+            self._last = True
+        try:
+            await self._send(message)
+        except OSError:
+            self.disconnected = True
+            raise
         if not self.disconnected:
             self.bytes_out += len(message.get("body", b""))
-        if self._last and not self.done:
+        if last and not self.done:
             self.complete = not self.disconnected
             if self.scope["method"] == "HEAD":
                 self.bytes_out = 0
@@ -174,8 +192,20 @@ class HTTPExchange(Exchange):
             self.last_byte = perf_counter()
             self._policy.over(self)
 
+    async def _send_start(self, message: Message) -> None:
+        self.status = message["status"]
+        self._trailers = message.get("trailers", False)
+        try:
+            await self._send({**message, "headers": self._headers(message)})
+        except OSError:
+            self.disconnected = True
+            raise
+        self.first_byte = perf_counter()
+
     def failed(self, error: BaseException) -> None:
         self.error = error
+        if not self.done:
+            self._look_for_departure()
         if self.status is None and isinstance(error, Exception) and not self.is_departure(error):
             self.status = 500  # what Starlette answers outside of us
 

@@ -36,18 +36,28 @@ class StreamSink:
     """
 
     def __init__(self, stream: Stream | None = None) -> None:
-        self._stream = stream
+        self._given = stream
+        self._seen: Any = None
+        self._raw: Any = None
+        self._is_text = False
         self._torn = False
 
     def __call__(self, line: bytes, level: int, /) -> None:
-        stream: Any = self._stream or sys.stdout
-        buffer = getattr(stream, "buffer", stream)
-        raw = getattr(buffer, "raw", buffer)
-        if hasattr(raw, "encoding"):
-            raw.write(line.decode("utf-8"))
-            raw.flush()
+        stream = self._given or sys.stdout
+        if stream is not self._seen:
+            self._look_at(stream)
+        if self._is_text:
+            self._raw.write(line.decode("utf-8"))
+            self._raw.flush()
         else:
-            self._write(raw, b"\n" + line if self._torn else line)
+            self._write(self._raw, b"\n" + line if self._torn else line)
+
+    def _look_at(self, stream: Any) -> None:
+        """Find what is below its buffer."""
+        buffer = getattr(stream, "buffer", stream)
+        self._raw = getattr(buffer, "raw", buffer)
+        self._is_text = hasattr(self._raw, "encoding")
+        self._seen = stream
 
     def _write(self, raw: Any, data: bytes) -> None:
         """Write all of it. A device may take a part and refuse the rest: the next line starts anew."""
