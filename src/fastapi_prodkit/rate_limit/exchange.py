@@ -9,6 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .decision import Decision
 from .fields import fields
+from .refusals import Refusals
 from .rule import Bound, Demand, RateLimit
 
 __all__ = ["Exchange"]
@@ -20,6 +21,7 @@ class Exchange:
     """Stands between the server and the app for one request.
 
     :param find: the rules of the route that a scope was matched to; none before that.
+    :param refusals: is told whom they refuse.
     """
 
     __slots__ = (
@@ -29,6 +31,7 @@ class Exchange:
         "_later",
         "_legacy",
         "_receive",
+        "_refusals",
         "_scope",
         "_send",
         "held",
@@ -40,6 +43,7 @@ class Exchange:
         receive: Receive,
         send: Send,
         find: Callable[[Scope], Bound | None],
+        refusals: Refusals,
         *,
         legacy_headers: bool,
     ) -> None:
@@ -47,6 +51,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._find = find
+        self._refusals = refusals
         self._legacy = legacy_headers
         self._decided: dict[RateLimit, Decision] = {}
         self._decisions: list[Decision] = []
@@ -69,8 +74,8 @@ class Exchange:
         decision = self._decided.get(rule)
         if decision is None:
             bound = self._find(self._scope)
-            if bound is None or not bound.holds(rule):
-                bound = Bound.of([(rule, rule.place(self._scope["path"], 0))])
+            if bound is None or rule not in bound.rules:
+                bound = Bound([(rule, rule.place(self._scope["path"], 0))])
             await self.weigh(bound, connection)
             decision = self._decided[rule]
         return decision
@@ -88,10 +93,14 @@ class Exchange:
                     each for each in entries if each[0] not in decided and each[0] not in replaced
                 )
             demands, decision = await limiter.weigh(entries, connection)
-            for rule, _ in entries:
-                decided[rule] = decision
+            for entry in entries:
+                decided[entry[0]] = decision
             self._decisions.append(decision)
             if not decision.admitted:
+                if self._scope["type"] == "http":
+                    self._refusals.learn(
+                        self._scope, bound, demands[0].charges[0].subject, decision.retry_after or 0
+                    )
                 raise decision.refusal()
             for demand in demands:
                 if not demand.rule.is_plain:

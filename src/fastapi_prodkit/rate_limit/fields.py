@@ -14,6 +14,10 @@ def fields(decisions: Sequence[Decision], *, legacy: bool) -> list[tuple[bytes, 
 
     :param legacy: add `X-RateLimit-Limit`, `-Remaining` and `-Reset` (seconds) of the tightest policy.
     """
+    if len(decisions) == 1 and not legacy and len(decisions[0].verdicts) == 1:
+        [policy], [verdict] = decisions[0].policies.items, decisions[0].verdicts
+        state = f'"{policy.name}";r={verdict[1]};t={int(verdict[2] + ALMOST_ONE)}'
+        return [(b"ratelimit-policy", decisions[0].policies.field), (b"ratelimit", state.encode())]
     rules, states = [], []
     for decision in decisions:
         policies = decision.policies

@@ -14,6 +14,7 @@ from .._fastapi import Route, RouteTable, check_routes
 from ..errors import ConfigurationError
 from .exchange import Exchange
 from .openapi import document
+from .refusals import Refusals
 from .rule import SLOT, Bound, RateLimit, bind
 from .server import warn_of_trust
 
@@ -41,9 +42,10 @@ class RateLimitMiddleware:
             raise ConfigurationError(
                 "limits=: a limit of the whole app has no route to count by: give it a name="
             )
-        if limits:
-            app = sink(app, _Gate(app, Bound.of([(rule, rule.place("", 0)) for rule in limits])))
-        self.app = sink(app, _Layer(app, legacy_headers))
+        refusals = Refusals()
+        everywhere = Bound([(rule, rule.place("", 0)) for rule in limits]) if limits else None
+        app = sink(app, _Gate(app, everywhere, refusals))
+        self.app = sink(app, _Layer(app, refusals, legacy_headers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
@@ -53,8 +55,9 @@ class _Layer:
     place = Place.LIMITS
     limits_requests = True
 
-    def __init__(self, app: ASGIApp, legacy_headers: bool) -> None:
+    def __init__(self, app: ASGIApp, refusals: Refusals, legacy_headers: bool) -> None:
         self.app = app
+        self._refusals = refusals
         self._legacy_headers = legacy_headers
         self._routes: RouteTable | None = None
         self._bound: dict[tuple[int, str], tuple[Route, Bound]] = {}
@@ -65,7 +68,9 @@ class _Layer:
         if scope["type"] == "lifespan":
             await lifespan_checked(self.app, scope, receive, send, check_routes)
             return
-        exchange = Exchange(scope, receive, send, self._find, legacy_headers=self._legacy_headers)
+        exchange = Exchange(
+            scope, receive, send, self._find, self._refusals, legacy_headers=self._legacy_headers
+        )
         scope[SLOT] = exchange
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -92,16 +97,23 @@ class _Layer:
 
 
 class _Gate:
-    """Inside the exception handlers, so that they answer what the limits of the whole app refuse."""
+    """Inside the exception handlers, so that they answer what is refused before the router."""
 
     place = Place.GATE
 
-    def __init__(self, app: ASGIApp, bound: Bound) -> None:
+    def __init__(self, app: ASGIApp, everywhere: Bound | None, refusals: Refusals) -> None:
         self.app = app
-        self._bound = bound
+        self._everywhere = everywhere
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = scope.get(SLOT)
         if exchange is not None:
-            await exchange.weigh(self._bound, HTTPConnection(scope))
+            if self._everywhere is not None:
+                await exchange.weigh(self._everywhere, HTTPConnection(scope))
+            if self._refusals and scope["type"] == "http":
+                connection = HTTPConnection(scope)
+                bound = await self._refusals.find(scope, connection)
+                if bound is not None and bound is not self._everywhere:
+                    await exchange.weigh(bound, connection)
         await self.app(scope, receive, send)

@@ -206,20 +206,17 @@ Entry = tuple[RateLimit, str]
 """A rule, and the place where it counts."""
 
 
-class Bound(NamedTuple):
+class Bound:
     """The rules that hold together, those of one limiter being one decision."""
 
-    groups: tuple[tuple[RateLimiter, tuple[Entry, ...]], ...]
+    __slots__ = ("groups", "rules")
 
-    @classmethod
-    def of(cls, entries: Sequence[Entry]) -> Bound:
-        limiters = dict.fromkeys(rule.limiter for rule, _ in entries)
-        return cls(
-            tuple((each, tuple(entry for entry in entries if entry[0].limiter is each)) for each in limiters)
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.rules = frozenset(rule for rule, _ in entries)
+        self.groups: tuple[tuple[RateLimiter, tuple[Entry, ...]], ...] = tuple(
+            (limiter, tuple(entry for entry in entries if entry[0].limiter is limiter))
+            for limiter in dict.fromkeys(rule.limiter for rule, _ in entries)
         )
-
-    def holds(self, rule: RateLimit) -> bool:
-        return any(each is rule for _, entries in self.groups for each, _ in entries)
 
 
 def bind(route: Route, method: str) -> Bound:
@@ -228,7 +225,7 @@ def bind(route: Route, method: str) -> Bound:
     :raises ConfigurationError: if two of them have one name.
     """
     if route.dependant is None:
-        return Bound(())
+        return Bound([])
     calls: list[Any] = [each.call for each in dependants(route.dependant)]
     rules = [call for call in dict.fromkeys(calls) if isinstance(call, RateLimit)]
     names = [rule.terms.name for rule in rules if rule.terms.name is not None]
@@ -239,4 +236,4 @@ def bind(route: Route, method: str) -> Bound:
     for rule in rules:
         entries.append((rule, rule.place(f"{method} {route.path}", ordinal)))
         ordinal += rule.terms.name is None
-    return Bound.of(entries)
+    return Bound(entries)

@@ -1,0 +1,53 @@
+"""Who was refused where a moment ago: asked again, they are weighed before the route is looked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
+
+from .rule import Bound
+from .terms import value
+
+__all__ = ["Refusals"]
+
+_MAX_PATHS = 1024
+_MAX_SUBJECTS = 10_000
+
+
+class Refusals:
+    """Remembers paths, their rules and the subjects that these refused, for as long as they will.
+
+    It decides nothing: whoever it knows is weighed as ever, only earlier.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._paths: dict[tuple[str, str], Bound] = {}
+        self._until: dict[tuple[int, str], float] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._until)
+
+    def learn(self, scope: Scope, bound: Bound, subject: str, seconds: float) -> None:
+        if len(self._paths) >= _MAX_PATHS or len(self._until) >= _MAX_SUBJECTS:
+            self._paths.clear()
+            self._until.clear()
+        self._paths[scope["method"], scope["path"]] = bound
+        self._until[id(bound), subject] = self._clock() + seconds
+
+    async def find(self, scope: Scope, connection: HTTPConnection) -> Bound | None:
+        """The rules that refused this client here, if they still may."""
+        bound = self._paths.get((scope["method"], scope["path"]))
+        if bound is None:
+            return None
+        limiter, entries = bound.groups[0]
+        identity = await value(entries[0][0].terms.key(connection))
+        key = (id(bound), limiter.subject(identity))
+        until = self._until.get(key)
+        if until is None or self._clock() >= until:
+            self._until.pop(key, None)
+            return None
+        return bound
