@@ -13,11 +13,11 @@ The shop is open on http://{HOST}:{PORT} ({{place}}). Try:
 
   curl -i {HOST}:{PORT}/items/1                          # twice: the second one is a cache hit
   curl -i {HOST}:{PORT}/items/99                         # a problem document
-  curl -i '{HOST}:{PORT}/search?q=a'                     # a few times: limited by plan
   TOKEN=$(curl -s {HOST}:{PORT}/login --json '{{{{"name": "ada", "password": "wonderland"}}}}' |
       cut -d '"' -f 4)
   curl -i {HOST}:{PORT}/orders -H "Authorization: Bearer $TOKEN" --json '{{{{"item_id": 1}}}}'
-  curl -N {HOST}:{PORT}/export/items.ndjson              # a stream; items.csv too
+  curl -i '{HOST}:{PORT}/search?q=a' -H "Authorization: Bearer $TOKEN"   # limited by plan
+  curl -N {HOST}:{PORT}/export/items.ndjson               # a stream; items.csv too
   curl -i {HOST}:{PORT}/health/ready
   python -m websockets ws://{HOST}:{PORT}/orders/live    # refused before accept: it has no token
 

@@ -3,9 +3,11 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
+from fastapi.requests import HTTPConnection
 
 from fastapi_prodkit import Cache, JWTAuth, RateLimiter
 
+from .accounts import plan_of
 from .shop import Item, Shop
 
 
@@ -22,7 +24,10 @@ def router(shop: Shop, cache: Cache, limiter: RateLimiter, auth: JWTAuth) -> API
     async def read_item(item_id: int) -> Item:
         return await shop.item(item_id)
 
-    @routes.get("/search", dependencies=[Depends(limiter("20/minute"))])
+    async def customer(connection: HTTPConnection) -> str:
+        return (await auth.authenticate(connection)).subject
+
+    @routes.get("/search", dependencies=[Depends(auth), Depends(limiter(plan_of, key=customer))])
     async def search(q: Annotated[str, Query(min_length=1, max_length=50)]) -> list[Item]:
         return await shop.search(q)
 
