@@ -106,6 +106,26 @@ async def test_nobody_is_accepted_before_every_room_is_heard() -> None:
         assert [await client.json(), await client.json()] == ["early", "welcome"]
 
 
+async def test_who_is_on_the_way_in_while_the_hub_closes_is_told_too() -> None:
+    bus = SlowBus()
+    hub = Hub(bus)
+    async with serving(hub) as server:
+        async with hub:
+            connecting = asyncio.create_task(server.connect("/rooms/a"))
+            while not bus.confirm:
+                await asyncio.sleep(0.005)
+        assert (await (await connecting).closed())[0] == 1012
+
+
+async def test_a_crowd_hears_everything_in_order(memory: MemoryBackend) -> None:
+    async with Hub(memory.bus) as hub, serving(hub) as server:
+        clients = await asyncio.gather(*(server.connect("/rooms/a") for _ in range(150)))
+        for number in range(5):
+            await hub.broadcast("a", number)
+        for client in clients:
+            assert [await client.json() for _ in range(5)] == [0, 1, 2, 3, 4]
+
+
 async def test_a_loop_of_broadcasts_loses_nothing(backend: Backend) -> None:
     async with Hub(backend.bus, max_pending=5000) as hub, serving(hub) as server:
         client = await server.connect("/rooms/a")
@@ -152,8 +172,9 @@ async def test_the_hub_is_a_dependency_that_a_test_overrides(memory: MemoryBacke
         async with injected.join(websocket, "a") as member:
             await member.send(injected is other)
 
-    app.dependency_overrides[hub] = other
-    async with other, serving(hub, app) as server:
+    async with hub, other, serving(hub, app) as server:
+        assert await (await server.connect("/")).json() is False
+        app.dependency_overrides[hub] = other
         assert await (await server.connect("/")).json() is True
 
 
@@ -298,7 +319,9 @@ async def test_an_endpoint_that_only_sends_learns_that_the_client_left(memory: M
     left = asyncio.Event()
 
     async def push(member: Socket) -> None:
+        assert member.close_code is None
         await member.wait_ended()
+        assert member.close_code == 1000
         left.set()
 
     hub = Hub(memory.bus, close_timeout=0.05)
@@ -439,6 +462,41 @@ async def test_a_hub_that_was_not_entered_says_so(memory: MemoryBackend) -> None
     with pytest.raises(ConfigurationError, match="hub is not open"):
         async with hub.join(WebSocket({"type": "websocket", "subprotocols": []}, None, None)):  # type: ignore[arg-type]
             pass
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bus": object()},
+        {"max_pending": 0},
+        {"max_message_size": 0},
+        {"overflow": "drop"},
+        {"send_timeout": 0},
+        {"send_timeout": float("inf")},
+        {"close_timeout": -1},
+        {"close_timeout": float("nan")},
+    ],
+)
+def test_an_option_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        Hub(**{"bus": MemoryBackend().bus, **options})
+
+
+async def test_a_room_without_a_name_is_refused_before_the_handshake(memory: MemoryBackend) -> None:
+    hub = Hub(memory.bus)
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def endpoint(websocket: WebSocket) -> None:
+        with pytest.raises(ConfigurationError, match="room"):
+            async with hub.join(websocket, "a", ""):
+                pass
+        raise ProblemError(404, "No such room.")
+
+    async with hub, serving(hub, app) as server:
+        with pytest.raises(InvalidStatus):
+            await server.connect("/")
+        assert hub.sockets == 0
 
 
 async def test_one_hub_serves_one_loop_after_another(memory: MemoryBackend) -> None:

@@ -58,20 +58,18 @@ async def test_sockets_outlive_the_server_of_the_bus(fault: str, fault_server: R
         assert [await here.json(), await there.json()] == ["before", "before"]
 
         getattr(fault_server, fault)()
+        await asyncio.gather(told(here), told(there))  # that the bus is lost
         while await hub.broadcast("a", "alone"):
             pass
-        assert "alone" in await heard(here, "alone")
+        assert await here.json() == "alone"
         late = await server.connect("/")  # the handshake does not depend on the bus
-        if fault == "hang":
-            await asyncio.gather(told(here), told(there))
 
         fault_server.start() if fault == "kill" else fault_server.resume()
-        await asyncio.gather(told(here), told(there))
-        async with asyncio.timeout(15):
-            while not await other_hub.broadcast("a", "after"):
-                await asyncio.sleep(0.02)
-        for client in (here, there, late):
-            assert "alone" not in await heard(client, "after")
+        await asyncio.gather(told(here), told(there), told(late))  # that it is heard again
+        while not await other_hub.broadcast("a", "after"):
+            await asyncio.sleep(0.02)
+        assert "alone" not in await heard(here, "after")
+        await asyncio.gather(heard(there, "after"), heard(late, "after"))
 
 
 async def test_a_broadcast_that_was_late_but_not_lost_is_heard_once(fault_server: RedisServer) -> None:
@@ -99,7 +97,7 @@ async def test_who_comes_during_an_outage_is_let_in_and_told_when_it_is_over(
         await told(client)
         while not await hub.broadcast("a", "after"):
             await asyncio.sleep(0.02)
-        assert await heard(client, "after")
+        await heard(client, "after")
 
 
 async def test_a_dropped_listening_connection_is_replaced(fault_server: RedisServer) -> None:
