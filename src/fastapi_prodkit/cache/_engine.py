@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..backends.memory import MemoryStore
 from ..errors import UnavailableError
 from ..typing import Store
 from ._entry import Entry
@@ -70,6 +71,7 @@ class Engine:
         self.chance = chance
         self.epoch = 0
         self.is_installed = False
+        self.is_alone = isinstance(store, MemoryStore)  # nobody else to take leases against
         self._flights: dict[Any, Ticket] = {}
         self._owed: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from starlette.responses import Response
 
 from ._entry import Entry
-from ._http import Asked, Pair, directives, value_of
+from ._http import Asked, Pair, directives
 from ._policy import Policy
 from ._ticket import Ticket
 
@@ -63,11 +64,21 @@ def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: boo
     if headers[len(base) :] != added:
         return "header fields were changed on the way"
     extra, hidden = _by_endpoint(capture.before, added)
-    own = [*base, *extra]
-    said = directives(value_of(own, b"cache-control") or b"")
-    varied = (value_of(own, b"vary") or b"").decode("latin-1").lower().replace(",", " ").split()
+    control = vary = b""
+    for name, value in chain(base, extra):
+        lower = name.lower()
+        if lower == b"set-cookie":
+            return "sets a cookie"
+        if b"\n" in value or b"\r" in value:
+            return "a header field with a line break"
+        if lower == b"cache-control":
+            control += b"," + value
+        elif lower == b"vary":
+            vary += b"," + value
+    said = directives(control) if control else {}
+    varied = vary.decode("latin-1").lower().replace(",", " ").split()
     ttl = min([capture.ttl, *_seconds(said.get("s-maxage", said.get("max-age")))])
-    reason = _objection(own, said, set(varied) - capture.selecting, ttl)
+    reason = _objection(said, set(varied) - capture.selecting, ttl)
     if reason is not None:
         return reason
     ours: list[Pair] = []
@@ -102,9 +113,7 @@ def _by_endpoint(before: Iterable[Pair], after: Iterable[Pair]) -> tuple[list[Pa
     return extra, [name for name, _ in gone]
 
 
-def _objection(own: Sequence[Pair], said: dict[str, str | None], unknown: set[str], ttl: float) -> str | None:
-    if any(name.lower() == b"set-cookie" for name, _ in own):
-        return "sets a cookie"
+def _objection(said: dict[str, str | None], unknown: set[str], ttl: float) -> str | None:
     for each in ("no-store", "private", "no-cache"):
         if each in said:
             return each
