@@ -86,6 +86,7 @@ async def measure(suite: Suite, rig: Rig, *, seconds: float) -> list[Result]:
             try:
                 if not contender.yardstick:
                     await suite.check(_quiet(contender.build, rig), rig)
+                    rig.reset()
                 app = _quiet(contender.build, rig)(rig)
                 client = await stack.enter_async_context(opened(app, **suite.request))
                 if (await client.ask()).status != suite.status:

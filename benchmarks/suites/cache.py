@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Request, Response
+
+from fastapi_prodkit import Cache, CacheMiddleware, MemoryBackend, RedisBackend, Resources, TieredBackend
+from fastapi_prodkit.typing import Backend
 
 from ..client import opened
 from ..harness import BARE, LIMIT, Build, Contender, Suite
@@ -48,6 +52,43 @@ def prebuilt(rig: Rig) -> FastAPI:
     @app.get("/")
     async def items() -> Response:
         return Response(BODY, media_type="application/json")
+
+    return app
+
+
+async def _nobody() -> None:
+    return None
+
+
+def ours(rig: Rig) -> FastAPI:
+    return _ours(MemoryBackend())
+
+
+def ours_with_a_dependency(rig: Rig) -> FastAPI:
+    return _ours(MemoryBackend(), dependencies=[Depends(_nobody)])
+
+
+def ours_redis(rig: Rig) -> FastAPI:
+    return _ours(RedisBackend(rig.redis_url, timeout=5))
+
+
+def ours_redis_with_tags(rig: Rig) -> FastAPI:
+    return _ours(RedisBackend(rig.redis_url, timeout=5), tags=["items", "shop"])
+
+
+def ours_tiered(rig: Rig) -> FastAPI:
+    return _ours(TieredBackend(RedisBackend(rig.redis_url, timeout=5)), tags=["items", "shop"])
+
+
+def _ours(backend: Backend, *, dependencies: Sequence[Any] = (), tags: Sequence[str] = ()) -> FastAPI:
+    cache = Cache(backend.store)
+    app = FastAPI(lifespan=Resources(backend))
+    app.add_middleware(CacheMiddleware)
+
+    @app.get("/", dependencies=dependencies)
+    @cache(ttl=3600, tags=tags)
+    async def items() -> list[Item]:
+        return catalogue()
 
     return app
 
@@ -256,6 +297,8 @@ def bare_get(rig: Rig) -> FastAPI:
 _MEMORY = [
     Contender(BARE, bare, note="computes and serialises each time", yardstick=True),
     Contender(LIMIT, prebuilt, yardstick=True),
+    Contender("fastapi-prodkit", ours, "fastapi-prodkit"),
+    Contender("fastapi-prodkit, with a dependency", ours_with_a_dependency, "fastapi-prodkit"),
     Contender("fastapi-cachex", cachex, "fastapi-cachex"),
     Contender("aiocache", aiocache, "aiocache", "keeps the objects, FastAPI serialises them each time"),
     Contender("cashews", cashews, "cashews", "keeps the objects, FastAPI serialises them each time"),
@@ -268,6 +311,11 @@ _REDIS = [
     Contender(BARE, bare, note="computes and serialises each time, no Redis", yardstick=True),
     Contender(LIMIT, prebuilt, note="no Redis", yardstick=True),
     Contender("redis-py GET in the endpoint", bare_get, "redis", "by hand: one key, the whole body"),
+    Contender("fastapi-prodkit", ours_redis, "fastapi-prodkit"),
+    Contender("fastapi-prodkit, two tags", ours_redis_with_tags, "fastapi-prodkit"),
+    Contender(
+        "fastapi-prodkit, two tags, TieredBackend", ours_tiered, "fastapi-prodkit", "no command for a hit"
+    ),
     Contender("fastapi-cachex", cachex_redis, "fastapi-cachex"),
     Contender("aiocache", aiocache_redis, "aiocache", "pickle"),
     Contender("cashews", cashews_redis, "cashews", "pickle"),

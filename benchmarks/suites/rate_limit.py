@@ -8,6 +8,9 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 
+from fastapi_prodkit import MemoryBackend, RateLimiter, RateLimitMiddleware, RedisBackend, Resources
+from fastapi_prodkit.typing import Backend
+
 from ..client import opened
 from ..harness import BARE, LIMIT, Build, Contender, Suite
 from ..rig import Rig
@@ -58,6 +61,36 @@ def no_op(rig: Rig) -> FastAPI:
         return None
 
     return _limited(dependency)
+
+
+def ours(rig: Rig) -> FastAPI:
+    return _ours(rig, MemoryBackend())
+
+
+def ours_three(rig: Rig) -> FastAPI:
+    return _ours(rig, MemoryBackend(), more=True)
+
+
+def ours_redis(rig: Rig) -> FastAPI:
+    return _ours(rig, RedisBackend(rig.redis_url, timeout=5))
+
+
+def ours_redis_three(rig: Rig) -> FastAPI:
+    return _ours(rig, RedisBackend(rig.redis_url, timeout=5), more=True)
+
+
+def _ours(rig: Rig, backend: Backend, *, more: bool = False) -> FastAPI:
+    limiter = RateLimiter(backend.counters)
+    unit = {1: "second", 60: "minute"}[rig.window]
+    limits = f"{rig.limit}/{unit}" + (";100000000/hour;1000000000/day" if more else "")
+    app = FastAPI(lifespan=Resources(backend))
+    app.add_middleware(RateLimitMiddleware)
+
+    @app.get("/", dependencies=[Depends(limiter(limits))])
+    async def endpoint() -> dict[str, str]:
+        return small()
+
+    return app
 
 
 def bare_limits(rig: Rig) -> FastAPI:
@@ -230,6 +263,8 @@ _MEMORY = [
     Contender(BARE, bare, yardstick=True),
     Contender(LIMIT, prebuilt, yardstick=True),
     Contender("a dependency that does nothing", no_op, yardstick=True),
+    Contender("fastapi-prodkit", ours, "fastapi-prodkit", "GCRA, headers"),
+    Contender("fastapi-prodkit, three limits", ours_three, "fastapi-prodkit", "GCRA, headers"),
     Contender("limits, by hand", bare_limits, "limits", "sliding window, no headers"),
     Contender("throttled-py", throttled, "throttled-py", "token bucket, no headers"),
     Contender("fastapi-limiter", fastapi_limiter, "fastapi-limiter", "a bucket a client, no headers"),
@@ -242,6 +277,8 @@ _MEMORY = [
 _REDIS = [
     Contender(BARE, bare, note="no limit", yardstick=True),
     Contender(LIMIT, prebuilt, note="no limit", yardstick=True),
+    Contender("fastapi-prodkit", ours_redis, "fastapi-prodkit", "GCRA, headers"),
+    Contender("fastapi-prodkit, three limits", ours_redis_three, "fastapi-prodkit", "GCRA, headers"),
     Contender("limits, by hand", bare_limits_redis, "limits", "sliding window, no headers"),
     Contender("throttled-py", throttled_redis, "throttled-py", "token bucket, no headers"),
     Contender("fastapi-redis-sdk", redis_sdk, "fastapi-redis-sdk", "headers"),
