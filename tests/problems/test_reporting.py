@@ -27,6 +27,9 @@ class Telemetry(LoggerProvider, Logger):
     def get_logger(self, *args: Any, **options: Any) -> Logger:
         return self
 
+    def enabled(self, *args: Any, **options: Any) -> bool:
+        return True
+
     def emit(self, record: LogRecord | None = None, **fields: Any) -> None:
         self.seen.append((fields["event_name"], fields["exception"]))
 
@@ -54,10 +57,10 @@ def test_fastapi_s_own_telemetry_sees_it_once(path: str) -> None:
 # --- the traceback that is written down ---
 
 
-def caught(function: Callable[[], object]) -> BaseException:
+def caught(function: Callable[[], object]) -> Exception:
     try:
         function()
-    except BaseException as error:
+    except Exception as error:
         return error
     raise AssertionError("nothing was raised")
 
@@ -88,7 +91,7 @@ def fail_from_nothing() -> None:
 
 
 def fail_in_groups() -> None:
-    inner = ExceptionGroup(SECRET, [caught(fail), OSError(SECRET)])  # type: ignore[list-item]
+    inner = ExceptionGroup(SECRET, [caught(fail), OSError(SECRET)])
     raise ExceptionGroup(SECRET, [inner, KeyError(SECRET)])
 
 
@@ -113,7 +116,7 @@ def test_a_traceback_names_files_lines_and_types_and_no_texts() -> None:
         (fail_from_nothing, ["KeyError"], ""),
         (
             fail_in_groups,
-            ["ExceptionGroup", "ExceptionGroup", "ValueError", "OSError", "KeyError"],
+            [*["ExceptionGroup"] * 2, "ValueError", "OSError", "KeyError"],
             "member 2",
         ),
     ],
