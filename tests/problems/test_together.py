@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from fastapi import BackgroundTasks, FastAPI, HTTPException, WebSocket
+from fastapi import BackgroundTasks, FastAPI, HTTPException, Request, WebSocket
 from fastapi.testclient import TestClient
+from pydantic import BaseModel, SecretStr, field_validator
 from starlette.responses import StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
@@ -155,3 +156,65 @@ def test_the_record_of_an_error_has_the_id_of_its_request(shop: Any) -> None:
     finally:
         logger.removeHandler(handler)
     assert seen == [response.headers["x-request-id"]]
+
+
+CANARY = "canary-4711"
+
+
+class Password(BaseModel):
+    password: SecretStr
+    token: str
+
+    @field_validator("token")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        raise ValueError(f"no such token: {value}")
+
+
+def _talk(client: TestClient, path: str, headers: Any) -> str:
+    """The reason of the close that a frame provokes."""
+    reasons = []
+    with pytest.raises(RuntimeError, match=CANARY), client.websocket_connect(path, headers=headers) as socket:  # noqa: PT012
+        socket.send_text(CANARY)
+        with pytest.raises(WebSocketDisconnect) as closed:
+            socket.receive_text()
+        reasons.append(closed.value.reason)
+    return str(reasons)
+
+
+def test_a_canary_planted_anywhere_is_in_no_record_and_no_body(caplog: pytest.LogCaptureFixture) -> None:
+    output = io.StringIO()
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware)
+    app.add_middleware(RequestLoggingMiddleware, sink=StreamSink(output))
+
+    @app.post("/login/{name}")
+    async def login(name: str, given: Password) -> None: ...
+
+    @app.post("/boom/{name}")
+    async def boom(name: str, request: Request) -> None:
+        try:
+            Password.model_validate(await request.json())
+        except ValueError as error:
+            raise KeyError(name, await request.body()) from error
+
+    @app.websocket("/socket/{name}")
+    async def socket(websocket: WebSocket, name: str) -> None:
+        await websocket.accept()
+        raise RuntimeError(await websocket.receive_text())
+
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # the client's own line has the whole URL
+    client = TestClient(app, raise_server_exceptions=False, cookies={"session": CANARY})
+    headers = {"Authorization": f"Bearer {CANARY}", "X-Key": CANARY, "Accept-Language": CANARY}
+    with caplog.at_level(logging.DEBUG), client:
+        bodies = [
+            client.post(f"/{path}/{CANARY}?key={CANARY}", json=body, headers={**headers, **more}).text
+            for path in ("login", "boom", "nowhere")
+            for body in ({"password": CANARY, "token": CANARY}, CANARY, {CANARY: [CANARY]})
+            for more in ({}, {"Accept": "text/html"})
+        ]
+        closed = _talk(client, f"/socket/{CANARY}?token={CANARY}", headers)
+    assert not any(CANARY in body for body in bodies)
+    assert closed == "['Internal Server Error']"
+    assert CANARY not in output.getvalue()
+    assert CANARY not in caplog.text
