@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from traceback import format_exception, walk_tb
 from types import TracebackType
 
+from .errors import ConfigurationError
+
 __all__ = ["traceback_text"]
 
 _MOST_EXCEPTIONS = 20
@@ -29,7 +31,8 @@ def traceback_text(exc: BaseException, *, texts: bool = False) -> str:
         if note:
             lines.append(note)
         lines.extend(_frames(each.__traceback__))
-        lines.append(_name(type(each)))
+        ours = isinstance(each, ConfigurationError)  # says what is to be mended, of no data of anybody's
+        lines.append(f"{_name(type(each))}: {each}" if ours else _name(type(each)))
     return "\n".join(lines)
 
 

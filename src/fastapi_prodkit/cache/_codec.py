@@ -48,12 +48,13 @@ class JSONCodec:
             back = self.decode(data)
         except ValueError as error:
             raise ConfigurationError(
-                f"{self._subject} returned what its return annotation cannot store: {error}"
+                f"{self._subject} returned what its return annotation cannot store: make it exact, or give "
+                "@cache a codec="
             ) from error
         if type(back) is not type(value) or not (back == value or repr(back) == repr(value)):
             raise ConfigurationError(
-                f"{self._subject} returned {_short(value)}, which would come back from the cache as "
-                f"{_short(back)}: make its return annotation exact, or give @cache a codec="
+                f"{self._subject} returned a {_kind(value)}, which would come back from the cache as "
+                f"{_another(back, value)}: make its return annotation exact, or give @cache a codec="
             )
         return data
 
@@ -70,7 +71,7 @@ class _PlainCodec:
     def encode(self, value: Any) -> bytes:
         if not _is_plain(value):
             raise ConfigurationError(
-                f"{self._subject} returned {_short(value)}, and does not say how to store it: annotate what "
+                f"{self._subject} returned a {_kind(value)}, and does not say how to store it: annotate what "
                 "it returns, or give @cache a codec="
             )
         return json.dumps(value, separators=(",", ":")).encode("utf-8", "surrogatepass")
@@ -96,6 +97,10 @@ def _is_plain(value: Any) -> bool:
     return value is None or kind in (str, int, float, bool)
 
 
-def _short(value: Any) -> str:
-    text = f"{type(value).__qualname__} {value!r}"
-    return text if len(text) <= 80 else text[:77] + "..."
+def _kind(value: Any) -> str:
+    """Not the value itself: it may be somebody's secret, and messages are logged."""
+    return type(value).__qualname__
+
+
+def _another(back: Any, value: Any) -> str:
+    return "another one" if type(back) is type(value) else f"a {_kind(back)}"

@@ -33,6 +33,7 @@ class Inputs:
         request.
     :param readers: who takes the raw request without saying what of it, and so may read anything.
     :param credentials: whether requests with credentials of their own have answers of their own.
+    :param overrides: stands for the overriding dependencies: what one returns need not be in the request.
     """
 
     query: tuple[str, ...] | None
@@ -42,6 +43,7 @@ class Inputs:
     reads: tuple[Read, ...]
     readers: tuple[str, ...]
     credentials: bool
+    overrides: str = ""
 
     @classmethod
     def of(cls, dependant: Dependant, *, shared: bool, vary: Iterable[str]) -> Inputs:
@@ -107,6 +109,8 @@ class Inputs:
     def collect(self, parts: list[str], request: Request, credentials: Mapping[str, str]) -> None:
         """Add what this request holds for each input, present and absent told apart."""
         scope = request.scope
+        if self.overrides:
+            parts += ["overrides", self.overrides]
         if path := scope.get("path_params"):
             parts += map(str, path.values())
         if self.query is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from secrets import token_hex
 from typing import Any
 
 from fastapi.dependencies.models import Dependant
@@ -64,8 +66,11 @@ class Plan:
         known = self._overridden.get(state)
         if known is None:
             assert self.route.dependant is not None
-            dependant = overridden(self.route.dependant, overrides)
-            known = Inputs.of(dependant, shared=self.options.is_shared, vary=self.options.vary)
+            known = self.inputs
+            if any(each.call in overrides for each in dependants(self.route.dependant)):
+                dependant = overridden(self.route.dependant, overrides)
+                known = Inputs.of(dependant, shared=self.options.is_shared, vary=self.options.vary)
+                known = replace(known, overrides=token_hex(8))
             self._overridden = {state: known}
         return known
 

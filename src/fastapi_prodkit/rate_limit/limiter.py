@@ -74,9 +74,8 @@ class RateLimiter:
             Counters,
             "hand over those of a backend, as in RateLimiter(backend.counters)",
         )
-        instance("secret", secret, bytes, "give bytes")
-        if len(secret) > 64:
-            raise ConfigurationError("secret= is longer than 64 bytes: hash it first")
+        if type(secret) is not bytes or len(secret) > 64:  # it is in no message
+            raise ConfigurationError("secret= must be bytes, at most 64 of them: hash what is longer")
         for name, given in (("key", key), ("on_refusal", on_refusal)):
             if given is not None:
                 function(name, given)
