@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import pickle
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
@@ -15,7 +16,9 @@ import structlog
 from fastapi import BackgroundTasks, Depends, FastAPI, Request, WebSocket
 from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
+from opentelemetry import trace
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.types import Receive, Scope, Send
 
 from fastapi_prodkit import RequestLoggingMiddleware, bind, request_id
 from fastapi_prodkit.request_logging import (
@@ -282,3 +285,33 @@ def test_basehttpmiddleware_around_us_changes_nothing(lines: Lines, collected: C
         response = client.get("/sync")
     assert collected.seen[0] == f"middleware {response.headers['x-request-id']}"
     assert lines.only["http.response.status_code"] == 409
+
+
+def test_an_active_span_of_opentelemetry_gives_its_ids(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk", sys)
+    span = trace.NonRecordingSpan(trace.SpanContext(0xABC, 0xDEF, False, trace.TraceFlags(1)))
+    app = _app(lines)
+
+    async def instrumented(scope: Scope, receive: Receive, send: Send) -> None:
+        with trace.use_span(span):
+            await app(scope, receive, send)
+
+    headers = TestClient(instrumented).get("/bind").json()
+    assert lines.only["trace_id"] == f"{0xABC:032x}"
+    assert lines.only["span_id"] == f"{0xDEF:016x}"
+    assert headers["traceparent"] == f"00-{0xABC:032x}-{0xDEF:016x}-01"
+    TestClient(app).get("/bind")
+    assert lines.records[1]["trace_id"] != lines.records[0]["trace_id"]
+
+
+def test_an_app_without_a_lifespan_is_told_what_it_misses(
+    lines: Lines, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    client = TestClient(_app(lines))
+    client.get("/id")
+    client.get("/id")
+    assert caplog.text.count("without a lifespan") == 1
+    with TestClient(_app(lines)) as client:
+        client.get("/id")
+    assert caplog.text.count("without a lifespan") == 1

@@ -7,10 +7,14 @@ specification allows since its version 2.4, and the client leaves when it likes.
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
@@ -211,3 +215,112 @@ async def test_what_the_look_took_is_given_to_the_app_that_receives_later() -> N
     await RequestLoggingMiddleware(app, sink=lines)(scope, queue.get, send)
     assert [message["type"] for message in received] == ["http.request", "http.disconnect"]
     assert lines.only["outcome"] == "ok"
+
+
+Answer = Callable[[], Awaitable[Message]]
+
+
+async def _glance(answer: Answer) -> tuple[dict[str, Any], list[Message]]:
+    """The record of a whole response, and what the app receives after it."""
+    lines = Lines()
+    received: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x"})
+        received.append(await receive())
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    await RequestLoggingMiddleware(app, sink=lines)(scope, answer, _swallow)
+    return lines.only, received
+
+
+async def _swallow(message: Message) -> None: ...
+
+
+async def test_a_server_that_returns_a_future_loses_none_of_its_messages() -> None:
+    def receive() -> Awaitable[Message]:
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        future.set_result({"type": "http.request", "body": b"abc", "more_body": False})
+        return future
+
+    record, received = await _glance(receive)
+    assert record["outcome"] == "ok"
+    assert received[0]["body"] == b"abc"
+
+
+async def test_a_server_that_raises_when_it_is_asked_says_that_the_client_left() -> None:
+    asked = 0
+
+    async def receive() -> Message:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise OSError("gone")
+        return {"type": "http.disconnect"}
+
+    record, _ = await _glance(receive)
+    assert record["outcome"] == "client_disconnect"
+
+
+async def test_in_the_first_millisecond_the_server_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastapi_prodkit.request_logging.exchange._UNNOTICED", 60.0)
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    record, _ = await _glance(receive)
+    assert record["outcome"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("start", "rest"),
+    [
+        ({"trailers": True}, [{"type": "http.response.trailers", "headers": []}]),
+        ({}, [{"type": "http.response.pathsend", "path": "/file"}]),
+    ],
+)
+async def test_a_response_may_end_otherwise_than_with_a_body(
+    start: dict[str, Any], rest: list[Message]
+) -> None:
+    lines = Lines()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [], **start})
+        if start:
+            await send({"type": "http.response.body", "body": b"x"})
+            assert lines.raw == []
+        for message in rest:
+            await send(message)
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        return {}
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    await RequestLoggingMiddleware(app, sink=lines)(scope, receive, _swallow)
+    assert lines.only["outcome"] == "ok"
+
+
+def test_it_may_stand_around_an_app() -> None:
+    lines = Lines()
+    inner = FastAPI()
+
+    @inner.get("/items/{item_id}")
+    async def get_item(item_id: int) -> int:
+        return item_id
+
+    with TestClient(RequestLoggingMiddleware(inner, sink=lines)) as client:
+        assert client.get("/items/3").headers["x-request-id"]
+    assert lines.only["http.route"] == "/items/{item_id}"
+    assert logging.getLogger("uvicorn.access").filters == []
+
+
+def test_an_id_may_be_made_by_a_function() -> None:
+    lines = Lines()
+    app = FastAPI()
+    app.add_middleware(
+        RequestLoggingMiddleware, sink=lines, new_request_id=lambda: "mine", request_id_header="X-Id"
+    )
+    assert TestClient(app).get("/").headers["x-id"] == "mine"
+    assert lines.only["request_id"] == "mine"

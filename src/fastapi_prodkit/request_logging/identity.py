@@ -7,7 +7,7 @@ from random import getrandbits  # ids name a request and protect nothing; a fork
 
 from .context import RequestContext
 
-__all__ = ["Ids", "continue_trace", "fresh_ids", "read_request_id", "read_traceparent"]
+__all__ = ["Ids", "continue_trace", "fresh_ids", "join_span", "read_request_id", "read_traceparent"]
 
 Ids = tuple[str, str, str]
 
@@ -48,3 +48,17 @@ def continue_trace(context: RequestContext, traceparent: bytes) -> None:
     parent = read_traceparent(traceparent)
     if parent is not None:
         context.trace_id, context.parent_id, context.trace_flags = parent
+
+
+def join_span(context: RequestContext) -> None:
+    """Take the ids of the OpenTelemetry span that is active, so that log and trace name the same one.
+
+    FastAPI opens one for each request where a tracer provider is set, as instrumentations do.
+    """
+    from opentelemetry import trace
+
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        context.trace_id = trace.format_trace_id(span.trace_id)
+        context.span_id = trace.format_span_id(span.span_id)
+        context.trace_flags = f"{span.trace_flags:02x}"

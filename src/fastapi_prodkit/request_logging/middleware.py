@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
@@ -18,7 +19,7 @@ from .bodies import Bodies, CapturingExchange
 from .context import current
 from .exchange import Exchange, HTTPExchange, Policy
 from .flight import land
-from .identity import continue_trace, fresh_ids, read_request_id
+from .identity import continue_trace, fresh_ids, join_span, read_request_id
 from .process import SERVER_ACCESS_LOGGERS, ProcessHold
 from .quick import QuickLines
 from .record import LEVELS, Record, Recorder
@@ -105,7 +106,7 @@ class RequestLoggingMiddleware:
             else None
         )
         self._process = ProcessHold(names("mute", mute))
-        self._placed = False
+        self._placed = self._traced = False
         self._routes: RouteTable | None = None
         self.dropped = 0  # records that a format or a sink refused since the start
         lift(app_of(app), self)
@@ -155,6 +156,8 @@ class RequestLoggingMiddleware:
             exchange.request_id = self._new_id()
         if b"traceparent" in headers:
             continue_trace(exchange, headers[b"traceparent"])
+        if self._traced:
+            join_span(exchange)
         return exchange
 
     def _over(self, exchange: Exchange) -> None:
@@ -186,8 +189,14 @@ class RequestLoggingMiddleware:
             self.dropped += 1
 
     def _find_app(self, scope: Scope) -> None:
-        """The app that holds it or, where it stands around one, that app."""
+        """The app that holds it or, where it stands around one, that app; once, at the first scope."""
         self._placed = True
+        self._traced = "opentelemetry.sdk" in sys.modules  # without it there is no span to be found
+        if scope["type"] != "lifespan":
+            logger.info(
+                "the app runs without a lifespan: request ids are on access records only, "
+                "unless a handler has a RequestContextFilter"
+            )
         around = (layer for layer in layers(self.app) if hasattr(layer, "routes"))
         app = scope.get("app") or next(around, None)
         self._routes = RouteTable(app) if app is not None else None
