@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ class Cache:
     :param namespace: sets apart caches that share a store. Change it when stored answers must not be used any
         more, as after a deployment that changed their shape.
     :param max_bytes: the largest body that is kept, in bytes.
+    :param compress_above: the size from which on a body is compressed in the store, in bytes; by default none
+        is. It takes about 10 ms of the event loop per megabyte.
     :param lease: seconds after which another process takes over from one that was killed while computing.
     :param obeys_clients: whether `Cache-Control: no-cache`, `no-store` and `max-age` of a request are obeyed:
         then any client can have answers computed at will.
@@ -59,6 +62,7 @@ class Cache:
         *,
         namespace: str = "",
         max_bytes: int = _MEBIBYTE,
+        compress_above: float = math.inf,
         lease: float = 5.0,
         obeys_clients: bool = False,
         clock: Callable[[], float] = time.time,
@@ -69,8 +73,15 @@ class Cache:
                 "Cache(backend.store)"
             )
         seconds("lease", lease)
+        if not compress_above >= 0:
+            raise ConfigurationError(f"compress_above={compress_above!r} is no size: give bytes")
         function("clock", clock)
-        self._engine = Engine(store if store is not None else MemoryStore(), lease=lease, clock=clock)
+        self._engine = Engine(
+            store if store is not None else MemoryStore(),
+            lease=lease,
+            compress_above=compress_above,
+            clock=clock,
+        )
         self._namespace = text("namespace", namespace)
         self._max_bytes = count("max_bytes", max_bytes)
         self._obeys_clients = obeys_clients

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -61,12 +62,14 @@ class Engine:
         store: Store,
         *,
         lease: float,
+        compress_above: float = math.inf,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.store = store
         self.stamps = Stamps(store)
         self.lease = lease
+        self.compress_above = compress_above
         self.clock = clock
         self.chance = chance
         self.epoch = 0

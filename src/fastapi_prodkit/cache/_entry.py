@@ -5,7 +5,9 @@ Nothing in it can run: it is read by `struct` and by splitting. What cannot be r
 
 from __future__ import annotations
 
+import math
 import struct
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +20,7 @@ _HEAD = struct.Struct("<4sBHddfHI")  # magic, flags, status, created, expires, c
 _MAGIC = b"fpk2"
 _RETURNED_RESPONSE = 1
 _PASS = 2
+_COMPRESSED = 4
 
 
 @dataclass(slots=True)
@@ -36,9 +39,15 @@ class Entry:
     returned_response: bool = False
     uncacheable: bool = False
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, *, compress_above: float = math.inf) -> bytes:
+        """
+        :param compress_above: the size of a body from which on it is compressed, in bytes.
+        """
+        body, packed = self.body, len(self.body) > compress_above
+        if packed:
+            body = zlib.compress(body, 1)
         fields = b"\r".join(map(_packed, (self.headers, self.extra, [self.hidden])))
-        flags = _RETURNED_RESPONSE * self.returned_response | _PASS * self.uncacheable
+        flags = _RETURNED_RESPONSE * self.returned_response | _PASS * self.uncacheable | _COMPRESSED * packed
         head = _HEAD.pack(
             _MAGIC,
             flags,
@@ -49,7 +58,7 @@ class Entry:
             len(self.stamps),
             len(fields),
         )
-        return b"".join((head, self.stamps, fields, self.body))
+        return b"".join((head, self.stamps, fields, body))
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Entry | None:
@@ -60,14 +69,17 @@ class Entry:
                 return None
             start = _HEAD.size + stamps
             headers, extra, hidden = _fields(raw[start : start + size])
-        except (struct.error, ValueError, TypeError):
+            body = raw[start + size :]
+            if flags & _COMPRESSED:
+                body = zlib.decompress(body)
+        except (struct.error, ValueError, zlib.error):
             return None
         return cls(
             raw[_HEAD.size : start],
             created,
             expires,
             cost,
-            raw[start + size :],
+            body,
             status,
             headers,
             extra,

@@ -18,6 +18,7 @@ from ._options import Options
 __all__ = ["Lane"]
 
 _ROOM = 16_384
+_LONGEST = 512  # characters of a URL worth remembering
 _MARKS = ("endpoint", "route", "router", "fastapi", "path_params")
 
 
@@ -40,7 +41,7 @@ class Lane:
     ) -> None:
         """Remember where the answer to a request is, and what the router wrote into its scope."""
         place = (scope["path"], scope["query_string"])
-        if place in self._known:
+        if place in self._known or len(place[0]) + len(place[1]) > _LONGEST:
             return
         if len(self._known) >= _ROOM:
             del self._known[next(iter(self._known))]

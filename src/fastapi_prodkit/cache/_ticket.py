@@ -110,7 +110,8 @@ class Ticket:
         if stamps is not None:
             entry.stamps = stamps
             with suppress(UnavailableError):
-                await self._engine.store.set(self.found.key, entry.to_bytes(), ttl=ttl)
+                raw = entry.to_bytes(compress_above=self._engine.compress_above)
+                await self._engine.store.set(self.found.key, raw, ttl=ttl)
         self.settle(entry)
 
     def fail(self, error: Exception) -> None:

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import random
+import struct
+
+import pytest
+from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastapi_prodkit import Cache, CacheMiddleware, MemoryBackend
+from fastapi_prodkit.backends.memory import MemoryStore
+from fastapi_prodkit.cache._entry import Entry
+from fastapi_prodkit.cache._lane import Lane
+from fastapi_prodkit.typing import Backend
+
+from .conftest import Connect
+
+
+async def test_random_query_strings_stay_inside_the_bounds(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi_prodkit.cache._lane._ROOM", 100)
+    store = MemoryStore(max_bytes=200_000)
+    app, cache = FastAPI(), Cache(store)
+    app.add_middleware(CacheMiddleware)
+    lanes: list[Lane] = []
+    learn = Lane.learn
+
+    def watched(self: Lane, *args: object) -> None:
+        lanes.append(self)
+        learn(self, *args)  # type: ignore[arg-type]  # handed through
+
+    monkeypatch.setattr(Lane, "learn", watched)
+
+    @app.get("/")
+    @cache(ttl=60, tags=["q:{q}"])
+    async def search(q: str) -> str:
+        return q * 10
+
+    async with connect(app) as client:
+        for _ in range(2000):
+            q = f"{random.getrandbits(64):x}"
+            assert (await client.get("/", params={"q": q})).json() == q * 10
+        assert (await client.get("/", params={"q": "x" * 4000})).status_code == 200
+    assert store._entries.currsize <= 200_000
+    assert 0 < len(store._entries) < 2000
+    assert len(lanes[-1]._known) <= 100
+    assert not cache._engine._flights
+    assert not cache._engine._tasks
+
+
+async def test_bodies_over_a_size_are_not_stored_and_values_neither() -> None:
+    store = MemoryStore()
+    cache = Cache(store, max_bytes=1000)
+    calls = []
+
+    @cache(ttl=60)
+    async def text(size: int) -> str:
+        calls.append(size)
+        return "x" * size
+
+    for _ in range(2):
+        await text(900)
+        await text(2000)
+    assert calls == [900, 2000, 2000]
+
+
+async def test_compressed_bodies_come_back_to_the_byte(backend: Backend, connect: Connect) -> None:
+    app, cache = FastAPI(), Cache(backend.store, compress_above=100)
+    app.add_middleware(CacheMiddleware)
+    sizes = []
+    keep = backend.store.set
+
+    async def watched(key: str, value: bytes, *, ttl: float) -> None:
+        sizes.append(len(value))
+        await keep(key, value, ttl=ttl)
+
+    backend.store.set = watched  # type: ignore[method-assign]  # to see what is kept
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def index() -> str:
+        return "all work and no play " * 1000
+
+    async with connect(app) as client:
+        miss, hit = await client.get("/"), await client.get("/")
+    assert miss.content == hit.content
+    assert "; hit" in hit.headers["cache-status"]
+    assert len(hit.content) > 20_000
+    assert max(sizes) < 1000
+
+
+fields = st.lists(
+    st.tuples(st.binary(), st.binary()).map(
+        lambda pair: tuple(each.replace(b"\n", b"").replace(b"\r", b"") for each in pair)
+    ),
+    max_size=4,
+)
+
+
+@given(headers=fields, extra=fields, body=st.binary(), stamps=st.binary(max_size=48), packed=st.booleans())
+def test_an_entry_comes_back_as_it_was(
+    headers: list[tuple[bytes, bytes]],
+    extra: list[tuple[bytes, bytes]],
+    body: bytes,
+    stamps: bytes,
+    *,
+    packed: bool,
+) -> None:
+    entry = Entry(stamps, 1.5, 2.5, 0.5, body, 203, tuple(headers), tuple(extra), (b"x-a", b"b"), True)
+    assert Entry.from_bytes(entry.to_bytes(compress_above=0 if packed else 1e9)) == entry
+
+
+@given(st.binary())
+def test_foreign_bytes_are_no_entry(raw: bytes) -> None:
+    assert Entry.from_bytes(raw) is None
+
+
+@given(st.data())
+def test_damaged_bytes_never_raise(data: st.DataObject) -> None:
+    whole = Entry(b"s" * 24, 1.0, 2.0, 0.1, b"body", headers=((b"a", b"b"),)).to_bytes(compress_above=1)
+    cut = data.draw(st.integers(0, len(whole)))
+    Entry.from_bytes(whole[:cut])
+    place = data.draw(st.integers(4, len(whole) - 1))
+    Entry.from_bytes(whole[:place] + struct.pack("B", data.draw(st.integers(0, 255))) + whole[place + 1 :])
+
+
+async def test_what_a_stranger_wrote_into_the_store_is_computed_anew(backend: Backend) -> None:
+    cache = Cache(backend.store)
+    keys: list[str] = []
+    look = backend.store.get
+
+    async def watched(*asked: str) -> list[bytes | None]:
+        keys.append(asked[0])
+        return await look(*asked)
+
+    backend.store.get = watched  # type: ignore[method-assign]  # to learn the key
+
+    @cache(ttl=60)
+    async def compute() -> int:
+        return 1
+
+    await compute()
+    await backend.store.set(keys[0], b"\x80\x04cos\nsystem\n", ttl=60)
+    assert await compute() == 1
+
+
+async def test_two_caches_on_one_memory_share_what_is_stored() -> None:
+    backend = MemoryBackend()
+    calls = []
+
+    async def compute() -> int:
+        calls.append(1)
+        return 1
+
+    for cache in (Cache(backend.store), Cache(backend.store)):
+        await cache.get_or_set("x", compute, ttl=60)
+    assert calls == [1]
