@@ -60,6 +60,16 @@ async def _nobody() -> None:
     return None
 
 
+def prebuilt_with_a_dependency(rig: Rig) -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/", dependencies=[Depends(_nobody)])
+    async def items() -> Response:
+        return Response(BODY, media_type="application/json")
+
+    return app
+
+
 def ours(rig: Rig) -> FastAPI:
     return _ours(MemoryBackend())
 
@@ -297,7 +307,8 @@ def bare_get(rig: Rig) -> FastAPI:
 _MEMORY = [
     Contender(BARE, bare, note="computes and serialises each time", yardstick=True),
     Contender(LIMIT, prebuilt, yardstick=True),
-    Contender("fastapi-prodkit", ours, "fastapi-prodkit"),
+    Contender("prebuilt Response, with a dependency", prebuilt_with_a_dependency, yardstick=True),
+    Contender("fastapi-prodkit", ours, "fastapi-prodkit", "answered before the router"),
     Contender("fastapi-prodkit, with a dependency", ours_with_a_dependency, "fastapi-prodkit"),
     Contender("fastapi-cachex", cachex, "fastapi-cachex"),
     Contender("aiocache", aiocache, "aiocache", "keeps the objects, FastAPI serialises them each time"),
