@@ -21,8 +21,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fastapi_prodkit import ConfigurationError, RedisBackend, UnavailableError
+from fastapi_prodkit import ConfigurationError, RedisBackend, TieredBackend, UnavailableError
 from fastapi_prodkit.backends import backend_from_url
+from fastapi_prodkit.typing import Algorithm, Charge, Limit
 from tests.servers import RedisServer, free_port
 
 from .outage import until_served
@@ -287,3 +288,24 @@ def test_a_process_that_forked_leaves_its_parents_connection_alone(redis_url: st
         [sys.executable, "-c", textwrap.dedent(script), redis_url], capture_output=True, text=True, timeout=30
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+async def test_a_user_with_the_documented_rights_can_do_everything(redis_server: RedisServer) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text()
+    rights = page.partition("```text\n")[2].partition("```")[0].split()
+    assert "+evalsha" in rights
+    redis_server.command("ACL", "SETUSER", "shop", "reset", "on", f">{SECRET}", *rights)
+    url = f"redis://shop:{QUOTED}@127.0.0.1:{redis_server.port}/0"
+    algorithms: list[Algorithm] = ["gcra", "sliding", "moving", "concurrent"]
+    limits = tuple(Limit(each, 10, 60, 10, each) for each in algorithms)
+    async with TieredBackend(RedisBackend(url, timeout=5)) as backend:
+        await backend.store.set("key", b"1", ttl=60)
+        assert await backend.store.get("key", "another") == [b"1", None]
+        assert await backend.store.add("lease", b"mine", ttl=60) == b"mine"
+        assert await backend.store.release("lease", b"mine")
+        await backend.store.delete("key")
+        charge = Charge("ada", limits, token="one")
+        assert all(verdict.admitted for verdict in await backend.counters.weigh(charge))
+        async with backend.bus.subscribe("room") as messages:
+            await backend.bus.publish("room", b"hello")
+            assert await anext(messages) == b"hello"
