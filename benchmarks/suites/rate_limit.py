@@ -259,6 +259,36 @@ def redis_sdk(rig: Rig) -> FastAPI:
     return app
 
 
+_SCRIPT = """
+local count = redis.call('INCR', KEYS[1])
+if count == 1 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+return {count, redis.call('TTL', KEYS[1])}
+"""
+
+
+def by_hand_redis(rig: Rig) -> FastAPI:
+    """What people write: a fixed window in one script, redis-py's pool, two headers."""
+    from redis.asyncio import Redis
+
+    client = Redis.from_url(rig.redis_url)
+    script = client.register_script(_SCRIPT)
+
+    async def dependency(request: Request, response: Response) -> None:
+        assert request.client is not None
+        count, left = await script(keys=[f"limit:{request.client.host}"], args=[rig.limit, rig.window])
+        if count > rig.limit:
+            raise HTTPException(429, headers={"Retry-After": str(left)})
+        response.headers["X-RateLimit-Remaining"] = str(rig.limit - count)
+        response.headers["X-RateLimit-Reset"] = str(left)
+
+    return _limited(dependency)
+
+
+def _used_up(build: Build) -> Build:
+    """Timed while its only unit is gone; checked as ever."""
+    return lambda rig: build(rig if rig.window == 60 else replace(rig, limit=1, window=60))
+
+
 _MEMORY = [
     Contender(BARE, bare, yardstick=True),
     Contender(LIMIT, prebuilt, yardstick=True),
@@ -279,6 +309,7 @@ _REDIS = [
     Contender(LIMIT, prebuilt, note="no limit", yardstick=True),
     Contender("fastapi-prodkit", ours_redis, "fastapi-prodkit", "GCRA, headers"),
     Contender("fastapi-prodkit, three limits", ours_redis_three, "fastapi-prodkit", "GCRA, headers"),
+    Contender("one script, by hand", by_hand_redis, "redis", "fixed window, redis-py's pool, headers"),
     Contender("limits, by hand", bare_limits_redis, "limits", "sliding window, no headers"),
     Contender("throttled-py", throttled_redis, "throttled-py", "token bucket, no headers"),
     Contender("fastapi-redis-sdk", redis_sdk, "fastapi-redis-sdk", "headers"),
@@ -286,10 +317,27 @@ _REDIS = [
     Contender("prodkit", prodkit_redis, "prodkit", "fixed window, no headers"),
 ]
 
+_REFUSED = [
+    Contender(BARE, bare, note="answers 200", yardstick=True),
+    Contender(LIMIT, prebuilt, note="answers 200", yardstick=True),
+    Contender("fastapi-prodkit", _used_up(ours), "fastapi-prodkit", "headers"),
+    Contender("limits, by hand", _used_up(bare_limits), "limits", "no headers"),
+    Contender("slowapi, with headers", _used_up(slowapi_headers), "slowapi"),
+    Contender("fastapi-alcazaba", _used_up(alcazaba), "fastapi-alcazaba"),
+]
+
 _TEXT = "One limit per client address, never reached, on an endpoint that returns a small dictionary."
 
 SUITES = [
     Suite(name="rate-limit", title="Rate limit, memory", text=_TEXT, contenders=_MEMORY, check=check),
+    Suite(
+        name="rate-limit-refused",
+        title="Rate limit, memory, a client that is over its limit",
+        text="Every request is answered with 429.",
+        contenders=_REFUSED,
+        check=check,
+        status=429,
+    ),
     Suite(
         name="rate-limit-redis",
         title="Rate limit, Redis",

@@ -1,8 +1,8 @@
--- Weigh decisions, one after another; each charges all of its limits or none.
+-- Weigh charges as one decision: all of their limits are charged, or none.
 --
--- ARGV: a clock in microseconds or '', then for each decision: 1 to charge even beyond a limit, the number of
--- limits, then for each limit its algorithm, capacity, quota, window, edges (of calendar periods, joined by
--- commas), cost, 1 if the cost has to fit but is not charged, and the token that is held.
+-- ARGV: a clock in microseconds or '', 1 to charge even beyond a limit, then for each charge: its limits (in
+-- words: algorithm, capacity, quota, window and the edges of calendar periods, joined by commas; limits parted
+-- by ';'), its cost, 1 if the cost has to fit but is not charged, and the token that is held.
 -- Times are microseconds. Returns, for each limit: fits, remaining, reset, retry (-1: never).
 -- The formulas are those of backends/memory/algorithms.py.
 
@@ -181,43 +181,44 @@ algorithms.concurrent = {
   retry = function() return 1000000 end, -- nobody knows when a holder is done
 }
 
-local results, key, position = {}, 0, 2
+local weighed, fits_all, force = {}, true, ARGV[2] == '1'
+local position = 3
 while ARGV[position] do
-  local force, count = ARGV[position] == '1', tonumber(ARGV[position + 1])
-  position = position + 2
-  local weighed, fits_all = {}, true
-  for _ = 1, count do
-    key = key + 1
+  local cost, dry, token = tonumber(ARGV[position + 1]), ARGV[position + 2] == '1', ARGV[position + 3]
+  for name, capacity, quota, window, edges in string.gmatch(ARGV[position], '(%a+) (%d+) (%d+) (%d+) ([%d,-]*);') do
     local limit = {
-      algorithm = algorithms[ARGV[position]],
-      capacity = tonumber(ARGV[position + 1]),
-      quota = tonumber(ARGV[position + 2]),
-      window = tonumber(ARGV[position + 3]),
-      edges = ARGV[position + 4],
-      cost = tonumber(ARGV[position + 5]),
-      dry = ARGV[position + 6] == '1',
-      token = ARGV[position + 7],
+      capacity = tonumber(capacity),
+      quota = tonumber(quota),
+      window = tonumber(window),
+      edges = edges,
+      cost = cost,
+      token = token,
     }
-    position = position + 8
     limit.interval = limit.window / limit.quota
     limit.slack = 0.000001 + 1 / limit.interval
-    local state = limit.algorithm.load(KEYS[key], limit)
-    local fits = state.used + limit.cost <= limit.capacity + limit.slack
+    local algorithm, key = algorithms[name], KEYS[#weighed + 1]
+    local state = algorithm.load(key, limit)
+    local fits = state.used + cost <= limit.capacity + limit.slack
     fits_all = fits_all and fits
-    weighed[#weighed + 1] = {key = KEYS[key], limit = limit, state = state, fits = fits}
+    weighed[#weighed + 1] = {
+      key = key, limit = limit, algorithm = algorithm, state = state, fits = fits, writes = cost ~= 0 and not dry,
+    }
   end
-  for _, each in ipairs(weighed) do
-    local limit, state, retry = each.limit, each.state, 0
-    if not each.fits then
-      retry = limit.cost <= limit.capacity and limit.algorithm.retry(each.key, limit, state) or -1
-    end
-    if (force or fits_all) and limit.cost ~= 0 and not limit.dry then
-      state = limit.algorithm.charge(each.key, limit, state, limit.cost)
-    end
-    results[#results + 1] = each.fits and 1 or 0
-    results[#results + 1] = math.max(0, math.floor(limit.capacity - state.used + limit.slack))
-    results[#results + 1] = math.ceil(limit.algorithm.reset(limit, state))
-    results[#results + 1] = math.ceil(retry)
+  position = position + 4
+end
+
+local results = {}
+for _, each in ipairs(weighed) do
+  local limit, state, retry = each.limit, each.state, 0
+  if not each.fits then
+    retry = limit.cost <= limit.capacity and each.algorithm.retry(each.key, limit, state) or -1
   end
+  if (force or fits_all) and each.writes then
+    state = each.algorithm.charge(each.key, limit, state, limit.cost)
+  end
+  results[#results + 1] = each.fits and 1 or 0
+  results[#results + 1] = math.max(0, math.floor(limit.capacity - state.used + limit.slack))
+  results[#results + 1] = math.ceil(each.algorithm.reset(limit, state))
+  results[#results + 1] = math.ceil(retry)
 end
 return results

@@ -18,6 +18,7 @@ from .url import Wire
 
 __all__ = ["RedisCounters"]
 
+_MAX_KNOWN = 4096  # tuples of limits, each kept alive so that its id stays its own
 _WEIGH = Script(files(__package__).joinpath("counters.lua").read_text())
 
 
@@ -45,6 +46,7 @@ class RedisCounters:
         self._prefix = prefix
         self._clustered = clustered
         self._clock = clock
+        self._known: dict[int, tuple[tuple[Limit, ...], str]] = {}
         self._denials = Denials(bus) if clock is None else None
 
     async def weigh(self, *charges: Charge, force: bool = False) -> list[Verdict]:
@@ -88,15 +90,13 @@ class RedisCounters:
 
     async def _weigh(self, charges: Sequence[Charge], force: bool = False) -> list[Verdict]:
         keys: list[str] = []
-        arguments: list[Any] = ["" if self._clock is None else round(self._clock() * 1e6), int(force), 0]
-        for charge in charges:
-            for limit in charge.limits:
-                keys.append(self._key(charge.subject, limit))
-                arguments += _arguments(limit, self._clock or time.time)
-                arguments += (charge.cost, int(charge.dry), charge.token)
+        arguments: list[Any] = ["" if self._clock is None else round(self._clock() * 1e6), int(force)]
+        for subject, limits, cost, dry, token in charges:
+            prefix = f"{self._prefix}rl:{{{subject}}}:"
+            keys += [prefix + limit.name for limit in limits]
+            arguments += (self._words(limits), cost, int(dry), token)
         if not keys:
             return []
-        arguments[2] = len(keys)
         found = await _WEIGH.run(self._wire, keys, arguments)
         return [_verdict(*found[index : index + 4]) for index in range(0, len(found), 4)]
 
@@ -120,19 +120,29 @@ class RedisCounters:
             await asyncio.gather(*(self._weigh([each], force=True) for each in back))
         return _flat(charged)
 
+    def _words(self, limits: tuple[Limit, ...]) -> str:
+        """What the script wants to know of limits; the same for most requests."""
+        known = self._known.get(id(limits))
+        if known is None:
+            words = "".join(map(self._describe, limits))
+            if any(limit.period is not None for limit in limits):
+                return words
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            known = self._known[id(limits)] = (limits, words)
+        return known[1]
+
+    def _describe(self, limit: Limit) -> str:
+        edges = ""
+        if limit.period is not None:
+            start, end = limit.period((self._clock or time.time)())
+            before, after = limit.period(start - 1)[0], limit.period(end)[1]
+            edges = ",".join(f"{edge * 1e6:.0f}" for edge in (before, start, end, after))
+        window = round(limit.window * 1e6)
+        return f"{limit.algorithm} {limit.capacity} {limit.quota} {window} {edges};"
+
     def _key(self, subject: str, limit: Limit) -> str:
         return f"{self._prefix}rl:{{{subject}}}:{limit.name}"
-
-
-def _arguments(limit: Limit, clock: Callable[[], float]) -> tuple[Any, ...]:
-    """What the script wants to know of a limit."""
-    edges = ""
-    if limit.period is not None:
-        start, end = limit.period(clock())
-        before, after = limit.period(start - 1)[0], limit.period(end)[1]
-        edges = ",".join(f"{edge * 1e6:.0f}" for edge in (before, start, end, after))
-    window = round(limit.window * 1e6)
-    return limit.algorithm, limit.capacity, limit.quota, window, edges
 
 
 def _verdict(fits: int, remaining: int, reset: int, retry: int) -> Verdict:
