@@ -151,16 +151,28 @@ def test_a_reason_is_cut_to_what_a_close_frame_holds(client: TestClient) -> None
     assert caught.value.reason == "é" * 61
 
 
-def test_after_accept_an_unforeseen_error_is_1011_and_logged_once(
-    client: TestClient, caplog: pytest.LogCaptureFixture
-) -> None:
-    with pytest.raises(ValueError, match="secret"), client.websocket_connect("/after/boom") as socket:  # noqa: PT012
+def as_a_server(app: FastAPI) -> TestClient:
+    """A client whose scopes look like those of a server: what broke is not raised into the test."""
+
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({"asgi": {"version": "3.0"}, **scope}, receive, send)
+
+    return TestClient(served)
+
+
+def test_after_accept_an_unforeseen_error_is_1011_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    with as_a_server(create_app()).websocket_connect("/after/boom") as socket:
         socket.receive_text()
         with pytest.raises(WebSocketDisconnect) as caught:
             socket.receive_text()
-        assert (caught.value.code, caught.value.reason) == (1011, "Internal Server Error")
+    assert (caught.value.code, caught.value.reason) == (1011, "Internal Server Error")
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert [record.getMessage() for record in errors] == ["ValueError in WebSocket /after/{kind}"]
+
+
+def test_after_accept_tests_see_an_unforeseen_error(client: TestClient) -> None:
+    with pytest.raises(ValueError, match="secret"), client.websocket_connect("/after/boom"):
+        pass
 
 
 def test_a_client_that_leaves_is_no_error(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
@@ -170,15 +182,11 @@ def test_a_client_that_leaves_is_no_error(client: TestClient, caplog: pytest.Log
 
 
 @pytest.mark.parametrize("kind", ["boom", "http"])
-def test_an_error_on_a_closed_socket_is_only_logged(
-    client: TestClient, kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with (
-        pytest.raises((ValueError, HTTPException)),
-        client.websocket_connect(f"/closed/{kind}") as socket,
-        pytest.raises(WebSocketDisconnect, match="4000"),
-    ):
-        socket.receive_text()
+def test_an_error_on_a_closed_socket_is_only_logged(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    with as_a_server(create_app()).websocket_connect(f"/closed/{kind}") as socket:
+        with pytest.raises(WebSocketDisconnect) as caught:
+            socket.receive_text()
+        assert caught.value.code == 4000
     assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
 
 

@@ -13,6 +13,7 @@ from fastapi import BackgroundTasks, FastAPI, HTTPException, Request, WebSocket
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, SecretStr, field_validator
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from fastapi_prodkit import (
@@ -28,6 +29,16 @@ from fastapi_prodkit.request_logging import StreamSink
 @problem(status=410, type="shelf-gone")
 class ShelfGoneError(Exception):
     pass
+
+
+def as_a_server(app: FastAPI) -> TestClient:
+    """A client whose scopes look like those of a server: what broke is not raised into the test."""
+
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        scope = scope if scope["type"] == "lifespan" else {**scope, "asgi": {"version": "3.0"}}
+        await app(scope, receive, send)
+
+    return TestClient(served, raise_server_exceptions=False)
 
 
 @pytest.fixture(params=[True, False])
@@ -82,7 +93,7 @@ def shop(request: pytest.FixtureRequest) -> Any:
     def records() -> list[Any]:
         return [json.loads(line) for line in output.getvalue().splitlines()]
 
-    return TestClient(app, raise_server_exceptions=False), records
+    return as_a_server(app), records
 
 
 def _tracebacks(caplog: pytest.LogCaptureFixture) -> int:
@@ -122,11 +133,7 @@ def test_a_broken_socket_has_one_record_and_one_traceback(
     shop: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     client, records = shop
-    with (
-        pytest.raises(ValueError, match="socket"),
-        client.websocket_connect("/socket") as socket,
-        pytest.raises(WebSocketDisconnect),
-    ):
+    with client.websocket_connect("/socket") as socket, pytest.raises(WebSocketDisconnect):
         socket.receive_text()
     (record,) = records()
     assert (record["websocket.close_code"], record["outcome"]) == (1011, "server_error")
@@ -173,13 +180,11 @@ class Password(BaseModel):
 
 def _talk(client: TestClient, path: str, headers: Any) -> str:
     """The reason of the close that a frame provokes."""
-    reasons = []
-    with pytest.raises(RuntimeError, match=CANARY), client.websocket_connect(path, headers=headers) as socket:  # noqa: PT012
+    with client.websocket_connect(path, headers=headers) as socket:
         socket.send_text(CANARY)
         with pytest.raises(WebSocketDisconnect) as closed:
             socket.receive_text()
-        reasons.append(closed.value.reason)
-    return str(reasons)
+    return str(closed.value.reason)
 
 
 def test_a_canary_planted_anywhere_is_in_no_record_and_no_body(caplog: pytest.LogCaptureFixture) -> None:
@@ -204,7 +209,8 @@ def test_a_canary_planted_anywhere_is_in_no_record_and_no_body(caplog: pytest.Lo
         raise RuntimeError(await websocket.receive_text())
 
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # the client's own line has the whole URL
-    client = TestClient(app, raise_server_exceptions=False, cookies={"session": CANARY})
+    client = as_a_server(app)
+    client.cookies.set("session", CANARY)
     headers = {"Authorization": f"Bearer {CANARY}", "X-Key": CANARY, "Accept-Language": CANARY}
     with caplog.at_level(logging.DEBUG), client:
         bodies = [
@@ -215,6 +221,6 @@ def test_a_canary_planted_anywhere_is_in_no_record_and_no_body(caplog: pytest.Lo
         ]
         closed = _talk(client, f"/socket/{CANARY}?token={CANARY}", headers)
     assert not any(CANARY in body for body in bodies)
-    assert closed == "['Internal Server Error']"
+    assert closed == "Internal Server Error"
     assert CANARY not in output.getvalue()
     assert CANARY not in caplog.text
