@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, ForwardRef, get_args
 
 from fastapi import exception_handlers
 from fastapi.dependencies.models import Dependant
@@ -27,6 +27,7 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Scope
 
 from ._asgi import layers
+from .errors import ConfigurationError
 
 __all__ = [
     "Route",
@@ -185,16 +186,40 @@ def check_routes(app: Any) -> None:
 
     It is called when the app starts, by whatever of this package is installed.
 
-    :raises ConfigurationError: what they raise.
+    :raises ConfigurationError: what they raise; for a parameter that clients send though it was meant to be
+        injected.
     """
     for route in iter_routes(app.routes):
         calls = [route.endpoint]
         if route.dependant is not None:
             calls += [each.call for each in dependants(route.dependant) if each.call is not None]
+            for each in dependants(route.dependant):
+                _check_parameters(each)
         for call in dict.fromkeys(calls):
             check = getattr(call, "__prodkit_check__", None)
             if check is not None:
                 check(app, route)
+
+
+def _check_parameters(dependant: Dependant) -> None:
+    """FastAPI takes what it cannot resolve, and what it does not know, for part of the request."""
+    fields = dependant.query_params + dependant.body_params
+    for field in [*fields, *dependant.header_params, *dependant.cookie_params, *dependant.path_params]:
+        hint = field.field_info.annotation
+        subject = f"{field.name!r} of {getattr(dependant.call, '__qualname__', dependant.call)}"
+        if isinstance(hint, ForwardRef) and re.search(r"\b(Depends|Security)\(", hint.__forward_arg__):
+            raise ConfigurationError(
+                f"{subject} is taken for a parameter that clients send: FastAPI cannot read its annotation "
+                f"{hint.__forward_arg__}, in which a name is local to a function or imported for type "
+                "checkers alone. Leave out `from __future__ import annotations` in that file, or write "
+                f"`{field.name}: Type = Depends(...)`"
+            )
+        for kind in (hint, *get_args(hint)):
+            if getattr(kind, "__module__", "").partition(".")[0] == __package__:
+                raise ConfigurationError(
+                    f"{subject} is a {kind.__qualname__} that any client could send: have it injected, "
+                    f"`{field.name}: Annotated[{kind.__qualname__}, Depends(...)]`"
+                )
 
 
 class RouteTable:
