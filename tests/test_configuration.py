@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable
 from importlib import import_module
+from pkgutil import walk_packages
 from typing import Any
 
 import pytest
@@ -144,6 +145,7 @@ TRIED: dict[str, _Tried] = {
             "store": [object(), PLACE, "memory://"],
             "namespace": TEXT,
             "max_bytes": COUNT,
+            "compress_above": [-1, 1.5, math.nan, True, "5", None],
             "lease": FINITE,
             "clock": FUNCTION,
         },
@@ -419,18 +421,33 @@ POSITIONAL = {
     "Claims": 6,  # a record: a test that makes one by hand names its fields
 }
 
-_PUBLIC_MODULES = ["", ".auth", ".backends.memory", ".rate_limit", ".request_logging", ".resources"]
+_PUBLIC_MODULES = [fastapi_prodkit.__name__] + [
+    module.name
+    for module in walk_packages(fastapi_prodkit.__path__, f"{fastapi_prodkit.__name__}.")
+    if module.ispkg and "._" not in module.name
+]
 
-# Not made by a user: handed out by what is made, or a protocol.
-_HANDED_OUT = {"Decision", "RateLimit", "Reservation", "RemoteProblemError", "Provided"}
+# Not made by a user: handed out by what is made.
+_HANDED_OUT = {
+    "Decision",
+    "Provided",
+    "RateLimit",
+    "RedisBus",
+    "RedisCounters",
+    "RedisStore",
+    "RemoteProblemError",
+    "Reservation",
+    "Socket",
+    "TrackedRedisStore",
+}
 
 
 def _public() -> dict[str, Callable[..., Any]]:
     """Every public class and function, and the methods that take options at construction time."""
     found: dict[str, Callable[..., Any]] = {}
     for module in _PUBLIC_MODULES:
-        home = import_module(fastapi_prodkit.__name__ + module)
-        for name in home.__all__:
+        home = import_module(module)
+        for name in getattr(home, "__all__", ()):
             value = getattr(home, name)
             if inspect.isclass(value) or inspect.isfunction(value):
                 found[name] = value

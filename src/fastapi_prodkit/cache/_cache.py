@@ -73,8 +73,8 @@ class Cache:
                 "Cache(backend.store)"
             )
         seconds("lease", lease)
-        if not compress_above >= 0:
-            raise ConfigurationError(f"compress_above={compress_above!r} is no size: give bytes")
+        if compress_above != math.inf:
+            count("compress_above", compress_above, least=0)
         function("clock", clock)
         self._engine = Engine(
             store if store is not None else MemoryStore(),
