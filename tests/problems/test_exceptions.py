@@ -136,7 +136,7 @@ def test_a_declaration_that_fails_is_a_500_and_shows_both_errors(logged: Records
 
     response = quiet(app_raising(Broken)).get("/")
     assert response.status_code == 500
-    assert len(logged.records) == 1
+    assert logged.messages == ["AttributeError in the declaration of a problem of GET /", "Broken in GET /"]
 
 
 @pytest.mark.parametrize(
@@ -165,6 +165,19 @@ def test_a_declaration_that_cannot_work_names_the_argument(arguments: Any, named
 def test_a_middleware_that_cannot_work_says_so(options: Any) -> None:
     with pytest.raises(ConfigurationError):
         ProblemMiddleware(FastAPI().router, **options)
+
+
+async def _async_hook(exc: BaseException) -> None: ...
+
+
+def test_a_hook_that_nobody_would_await_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="on_error"):
+        ProblemMiddleware(FastAPI().router, on_error=_async_hook)
+
+
+def test_a_middleware_around_an_app_says_how_it_is_installed() -> None:
+    with pytest.raises(ConfigurationError, match=r"app\.add_middleware"):
+        TestClient(ProblemMiddleware(FastAPI())).get("/")
 
 
 @pytest.mark.parametrize("base", ["problems", "/problems", "problems/"])
@@ -401,6 +414,20 @@ def test_a_handler_of_the_user_that_fails_is_logged_and_the_problem_is_sent(logg
     response = quiet(app).get("/")
     assert response.json()["title"] == "Internal Server Error"
     assert logged.messages == ["ValueError in GET /", "KeyError in the handler of exceptions of GET /"]
+
+
+def test_a_page_that_fails_is_logged_and_the_document_is_sent(logged: Records) -> None:
+    app = app_raising(lambda: HTTPException(404), html=lambda document: document["nothing"])
+    response = quiet(app).get("/", headers={"Accept": "text/html"})
+    assert response.json()["status"] == 404
+    assert logged.messages == ["KeyError in the page of a problem of GET /"]
+
+
+def test_a_redirect_that_is_raised_is_no_problem() -> None:
+    app = app_raising(lambda: HTTPException(307, headers={"Location": "/elsewhere"}))
+    response = TestClient(app, follow_redirects=False).get("/")
+    assert (response.status_code, response.headers["location"]) == (307, "/elsewhere")
+    assert response.headers["content-type"] == "application/json"
 
 
 # --- who is told ---

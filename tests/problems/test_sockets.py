@@ -55,6 +55,12 @@ def create_app() -> FastAPI:
         refuse(kind)
         await websocket.receive_text()
 
+    @app.websocket("/long-goodbye")
+    async def long_goodbye(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text("goodbye")
+        await websocket.close(4000, "é" * 200)
+
     @app.websocket("/closed/{kind}")
     async def closed(websocket: WebSocket, kind: str) -> None:
         await websocket.accept()
@@ -143,8 +149,9 @@ def test_after_accept_the_socket_is_closed_with_the_code_that_says_it(
     assert (caught.value.code, caught.value.reason) == (code, reason)
 
 
-def test_a_reason_is_cut_to_what_a_close_frame_holds(client: TestClient) -> None:
-    with client.websocket_connect("/after/long") as socket:
+@pytest.mark.parametrize("path", ["/after/long", "/long-goodbye"])
+def test_a_reason_is_cut_to_what_a_close_frame_holds(client: TestClient, path: str) -> None:
+    with client.websocket_connect(path) as socket:
         socket.receive_text()
         with pytest.raises(WebSocketDisconnect) as caught:
             socket.receive_text()

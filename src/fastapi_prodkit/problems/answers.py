@@ -56,6 +56,13 @@ class Answers:
         worst.reported |= any(answer.status != worst.status for answer in answers)
         return worst
 
+    def unforeseen(self, exc: BaseException, *, texts: Texts | None = None, debug: bool = False) -> Answer:
+        """A 500 that tells nothing; in debug mode, the traceback."""
+        document = self._document("about:blank", "Internal Server Error", 500, texts)
+        if debug:
+            document["traceback"] = "".join(traceback.format_exception(exc)).splitlines()
+        return Answer(500, document, foreseen=False, reported=True)
+
     def _of_one(self, exc: BaseException, texts: Texts | None, debug: bool) -> Answer:
         kind = self._problems.find(type(exc))
         if kind is not None and isinstance(exc, Exception):
@@ -66,7 +73,7 @@ class Answers:
             return self._of_validation(exc, texts)
         if isinstance(exc, WebSocketException):
             return _of_close(exc)
-        return self._of_unforeseen(exc, texts, debug)
+        return self.unforeseen(exc, texts=texts, debug=debug)
 
     def _of_declared(self, exc: Exception, kind: Problem, texts: Texts | None) -> Answer:
         document = self._document(kind.type, kind.title, kind.status, texts)
@@ -111,12 +118,6 @@ class Answers:
         if len(errors) > self._max_errors:
             document["omitted"] = len(errors) - self._max_errors
         return Answer(422, document, close_code=1008)
-
-    def _of_unforeseen(self, exc: BaseException, texts: Texts | None, debug: bool) -> Answer:
-        document = self._document("about:blank", "Internal Server Error", 500, texts)
-        if debug:
-            document["traceback"] = "".join(traceback.format_exception(exc)).splitlines()
-        return Answer(500, document, foreseen=False, reported=True)
 
     def _document(self, kind: str, title: str, status: int, texts: Texts | None) -> dict[str, Any]:
         uri = kind if kind == "about:blank" else self._problems.uri(kind)

@@ -61,9 +61,9 @@ class Desk:
         debug = bool(app is not None and app.debug)
         try:
             return self._answers.of(exc, texts=texts, debug=debug)
-        except Exception as broken:  # a `detail`, `headers` or member of a declaration raised
-            broken.__context__ = exc
-            return self._answers.of(broken, texts=texts, debug=debug)
+        except Exception as broken:  # a `detail`, `headers` or member of a declaration
+            self.report(broken, scope, where="in the declaration of a problem of", app=app)
+            return self._answers.unforeseen(exc, texts=texts, debug=debug)
 
     async def respond(self, exc: BaseException, answer: Answer, scope: Scope, app: Any) -> Response:
         """The response to it; an `Exception` handler of the user's own is asked first."""
@@ -88,11 +88,17 @@ class Desk:
             tag, texts = self._language(scope)
             if texts is not None:
                 more = [*more, (b"content-language", tag.encode("latin-1"))]
-        if self._page is not None and wants_html(_header(scope, b"accept")):
-            body, media_type = self._page(answer.document).encode("utf-8", "replace"), HTML
-        else:
-            body, media_type = encode(answer.document), JSON
-        return ProblemResponse(answer.status, body, media_type, answer.headers, more)
+        document, media_type, body = answer.document, JSON, None
+        if answer.status < 400:  # somebody raised a redirect: that is no problem
+            document, media_type = {"detail": document.get("detail", document["title"])}, b"application/json"
+        elif self._page is not None and wants_html(_header(scope, b"accept")):
+            try:
+                body, media_type = self._page(document).encode("utf-8", "replace"), HTML
+            except Exception as broken:
+                self.report(broken, scope, where="in the page of a problem of")
+        return ProblemResponse(
+            answer.status, body if body is not None else encode(document), media_type, answer.headers, more
+        )
 
     def report(
         self, exc: BaseException, scope: Scope, *, where: str, app: Any = None, unforeseen: bool = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from starlette.exceptions import HTTPException, WebSocketException
@@ -97,11 +98,12 @@ class Guard:
         if answer.reported or socket.closed:
             unforeseen = socket.closed or not answer.foreseen
             self.desk.report(exc, scope, where="in", app=self.owner, unforeseen=unforeseen)
-        if socket.deniable:
-            await self.desk.render(answer, scope)(scope, socket.receive, socket.send)
-        elif not socket.closed:
-            document = answer.document
-            await socket.close(answer.close_code, str(document.get("detail") or document["title"]))
+        with suppress(OSError):  # the client left a moment ago
+            if socket.deniable:
+                await self.desk.render(answer, scope)(scope, socket.receive, socket.send)
+            elif not socket.closed:
+                document = answer.document
+                await socket.close(answer.close_code, str(document.get("detail") or document["title"]))
 
 
 class Catcher(Guard):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import iscoroutinefunction
 from typing import Any
 
 from starlette.exceptions import WebSocketException
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from .._arguments import count, function, functions, instance
 from .._asgi import FAILURES, Failures, Place, failures_of, layers, lifespan_checked, lift, place_of, sink
 from .._fastapi import RouteTable, app_of, check_routes, default_handlers, mounted_apps
-from ..errors import ProblemError
+from ..errors import ConfigurationError, ProblemError
 from .answers import Answers
 from .desk import Desk, Hook
 from .language import Texts, Translations
@@ -59,6 +60,8 @@ class ProblemMiddleware:
     ) -> None:
         count("max_errors", max_errors)
         hooks = functions("on_error", (on_error,) if callable(on_error) else on_error)
+        if any(iscoroutinefunction(hook) for hook in hooks):
+            raise ConfigurationError("on_error=: give plain functions; what they start they may not await")
         if html is not None:
             function("html", html)
         if problems is not None:
@@ -99,6 +102,10 @@ class ProblemMiddleware:
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._installed:
+            if "app" not in scope:
+                raise ConfigurationError(
+                    "ProblemMiddleware stands around an app: use app.add_middleware(ProblemMiddleware)"
+                )
             self._install(scope["app"])
             await self(scope, receive, send)
         elif scope["type"] == "lifespan":

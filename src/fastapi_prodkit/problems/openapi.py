@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from copy import deepcopy
 from typing import Any
 
 from .._fastapi import iter_routes
@@ -91,8 +92,7 @@ class _Document:
                 if operation is not None:
                     self._describe(operation, emitted(route, self._problems, app=self._app))
         schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-        schemas["Problem"] = _PROBLEM
-        schemas["ValidationProblem"] = _VALIDATION_PROBLEM
+        schemas.update(deepcopy({"Problem": _PROBLEM, "ValidationProblem": _VALIDATION_PROBLEM}))
         for name in _FASTAPIS:
             if f'"#/components/schemas/{name}"' not in json.dumps(schema):
                 schemas.pop(name, None)

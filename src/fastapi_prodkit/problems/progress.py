@@ -60,7 +60,7 @@ async def _nothing() -> None:
 
 
 class Socket:
-    """Both ends of a WebSocket; it remembers whether it is open.
+    """Both ends of a WebSocket; it remembers whether it is open, and cuts a reason that no frame could hold.
 
     :param deny: sends an HTTP response in place of a close before accept, which would reach the client as
         a bare 403 without its code and reason; `None` where the server cannot.
@@ -93,12 +93,15 @@ class Socket:
             return
         if kind == "websocket.accept":
             self.accepted = True
-        elif kind in ("websocket.close", "websocket.http.response.start"):
+        elif kind == "websocket.close":
+            self.closed = True
+            message = {**message, "reason": _cut(message.get("reason") or "")}
+        elif kind == "websocket.http.response.start":
             self.closed = True
         await self._send(message)
 
     async def close(self, code: int, reason: str) -> None:
-        await self.send({"type": "websocket.close", "code": code, "reason": _cut(reason)})
+        await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
 
 def _cut(reason: str) -> str:
