@@ -60,13 +60,18 @@ def raise_for_problem(
         return
     document = _document(response)
     registry = problems if problems is not None else Problems()
-    known = exceptions if exceptions is not None else [*registry.registered(), *_declared(Exception)]
-    matching = [(cls, kind) for cls in known if (kind := _kind(cls, document["type"], registry)) is not None]
+    uri = document["type"]
+    if exceptions is not None:
+        matching = _matching(exceptions, uri, registry)
+    else:  # what a registry says goes before what some module of this process declares
+        matching = _matching(registry.registered(), uri, registry) or _matching(
+            _declared(Exception), uri, registry
+        )
     if not matching:
         raise RemoteProblemError(document)
     if len(matching) > 1:
         names = " and ".join(f"{cls.__module__}.{cls.__qualname__}" for cls, _ in matching[:2])
-        raise ConfigurationError(f"{names} both stand for {document['type']}: name one with exceptions=[...]")
+        raise ConfigurationError(f"{names} both stand for {uri}: name one with exceptions=[...]")
     cls, kind = matching[0]
     raise _remake(cls, kind, document)
 
@@ -85,6 +90,12 @@ def _document(response: Response) -> dict[str, Any]:
         "title": title if isinstance(title, str) else phrase(status),
         "status": status,
     }
+
+
+def _matching(
+    known: Iterable[type[Exception]], uri: str, problems: Problems
+) -> list[tuple[type[Exception], Problem]]:
+    return [(cls, kind) for cls in known if (kind := _kind(cls, uri, problems)) is not None]
 
 
 def _kind(cls: type[Exception], uri: str, problems: Problems) -> Problem | None:
