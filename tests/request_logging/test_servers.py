@@ -36,7 +36,11 @@ class Hypercorn:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(20)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self._log.seek(0)
         self.output = self._log.read().decode()
         self._log.close()
@@ -76,6 +80,9 @@ def _ask_everything(port: int) -> None:
     _hang_up(port, "/slow", after=0)
     _hang_up(port, "/endless", after=5000)
     time.sleep(0.7)  # the app has no way to tell that it has noticed
+
+
+def _leave_hanging(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(b"GET /hanging HTTP/1.1\r\nHost: test\r\n\r\n")
         time.sleep(0.2)
@@ -98,10 +105,14 @@ EXPECTED = {
 def test_a_server_s_log_has_one_record_and_at_most_one_traceback_per_request(server: str) -> None:
     with _serving(server) as served:
         _ask_everything(served.port)
+        if server != "hypercorn":  # which, from Python 3.12 on, would wait for it for ever
+            _leave_hanging(served.port)
     output = served.output
     records = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     by_route = Counter(record["http.route"] for record in records)
-    assert by_route == {**dict.fromkeys(EXPECTED, 1), "(unmatched)": 2, "/hanging": 1}, output
+    hanging = by_route.pop("/hanging", 0)
+    assert hanging == (0 if server == "hypercorn" else 1)
+    assert by_route == {**dict.fromkeys(EXPECTED, 1), "(unmatched)": 2}, output
     for record in records:
         if EXPECTED.get(record["http.route"]):
             assert record["outcome"] == EXPECTED[record["http.route"]], record

@@ -19,6 +19,8 @@ from .sinks import Sink
 
 __all__ = ["QueueSink"]
 
+Line = tuple[int, int, bytes]  # its number, its level, itself
+
 
 class QueueSink:
     """Lines go into a bounded queue and a thread writes them in order: a slow sink costs no request.
@@ -54,8 +56,8 @@ class _Writer:
         self._sink = sink
         self._capacity = capacity
         self._numbers = itertools.count()
-        self._ordinary: deque[tuple[int, int, bytes]] = deque()
-        self._errors: deque[tuple[int, int, bytes]] = deque()
+        self._ordinary: deque[Line] = deque()
+        self._errors: deque[Line] = deque()
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._idle = False
         self._thread: threading.Thread | None = None
@@ -87,7 +89,7 @@ class _Writer:
         while thread.is_alive() and self._next() is not None:
             self._drop(1)
 
-    def _make_room(self, lane: deque[tuple[int, int, bytes]]) -> bool:
+    def _make_room(self, lane: deque[Line]) -> bool:
         self._drop(1)
         if lane is self._errors and self._ordinary:
             self._ordinary.pop()
@@ -115,12 +117,23 @@ class _Writer:
             except Exception:
                 self._drop(1)
 
-    def _next(self) -> tuple[int, int, bytes] | None:
-        """The oldest line that waits."""
+    def _next(self) -> Line | None:
+        """The oldest line that waits. A lane that was empty is looked at again: lines come while we look."""
+        while True:
+            error = _first(self._errors)
+            ordinary = _first(self._ordinary)
+            if _first(self._errors) is error:
+                break
+        if error is not None and (ordinary is None or error[0] < ordinary[0]):
+            return self._errors.popleft()
         try:
-            errors_first = bool(self._errors) and (
-                not self._ordinary or self._errors[0][0] < self._ordinary[0][0]
-            )
-            return (self._errors if errors_first else self._ordinary).popleft()
-        except IndexError:  # the last one was dropped for an error's sake
+            return self._ordinary.popleft()
+        except IndexError:  # none waits, or the last one was dropped for an error's sake
             return self._errors.popleft() if self._errors else None
+
+
+def _first(lane: deque[Line]) -> Line | None:
+    try:
+        return lane[0]
+    except IndexError:
+        return None
