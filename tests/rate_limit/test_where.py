@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
 from pydantic import BaseModel
-from starlette.responses import PlainTextResponse
+from starlette.middleware.base import RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
 from fastapi_prodkit import ConfigurationError, MemoryBackend, RateLimiter, RateLimitMiddleware
 
@@ -186,6 +188,34 @@ async def test_malformed_and_oversized_bodies_count_and_are_refused_unread(
     assert read == 2
     assert await ask(b"x" * 1_000_000) == 429
     assert read == 2
+
+
+async def test_a_limit_of_the_whole_app_does_not_hide_malformed_bodies_from_the_route_s(
+    limiter: RateLimiter, client_of: Open
+) -> None:
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware, limits=[limiter("99/minute", name="app")])
+
+    @app.post("/items", dependencies=[Depends(limiter("2/minute"))])
+    async def write(item: Item) -> None: ...
+
+    client = await client_of(app)
+    assert [(await client.post("/items", content=b"{")).status_code for _ in range(4)] == [422, 422, 429, 429]
+
+
+async def test_a_body_that_the_endpoint_reads_itself_is_counted_once(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    @app.middleware("http")
+    async def untouched(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+    @app.post("/items", dependencies=[Depends(limiter("1/minute"))])
+    async def write(request: Request) -> int:
+        return len(await request.body())
+
+    client = await client_of(app)
+    assert [(await client.post("/items", content=b"abc")).status_code for _ in range(3)] == [200, 429, 429]
 
 
 async def test_a_limit_without_the_middleware_stops_the_start(limiter: RateLimiter) -> None:

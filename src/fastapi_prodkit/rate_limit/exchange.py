@@ -32,6 +32,7 @@ class Exchange:
         "_legacy",
         "_receive",
         "_refusals",
+        "_routed",
         "_scope",
         "_send",
         "held",
@@ -55,14 +56,16 @@ class Exchange:
         self._legacy = legacy_headers
         self._decided: dict[RateLimit, Decision] = {}
         self._decisions: list[Decision] = []
+        self._routed = False
         self._later: list[tuple[Demand, Decision]] | None = None
         self.held: list[Demand] | None = None
 
     async def receive(self) -> Message:
         """The router reads a body before it runs dependencies; the limits come first."""
-        if not self._decided and self._scope["type"] == "http":
+        if not self._routed and self._scope["type"] == "http":
             bound = self._find(self._scope)
-            if bound:
+            if bound is not None:
+                self._routed = True
                 await self.weigh(bound, HTTPConnection(self._scope))
         return await self._receive()
 
@@ -76,8 +79,11 @@ class Exchange:
             bound = self._find(self._scope)
             if bound is None or rule not in bound.rules:
                 bound = Bound([(rule, rule.place(self._scope["path"], 0))])
+            self._routed = True
             await self.weigh(bound, connection)
             decision = self._decided[rule]
+        if not decision.admitted:  # and somebody caught that
+            raise decision.refusal()
         return decision
 
     async def weigh(self, bound: Bound, connection: HTTPConnection) -> None:
@@ -98,9 +104,7 @@ class Exchange:
             self._decisions.append(decision)
             if not decision.admitted:
                 if self._scope["type"] == "http":
-                    self._refusals.learn(
-                        self._scope, bound, demands[0].charges[0].subject, decision.retry_after or 0
-                    )
+                    self._refusals.learn(self._scope, bound, demands[0], decision.retry_after or 0)
                 raise decision.refusal()
             for demand in demands:
                 if not demand.rule.is_plain:

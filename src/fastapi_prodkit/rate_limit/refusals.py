@@ -8,7 +8,7 @@ from collections.abc import Callable
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from .rule import Bound
+from .rule import Bound, Demand
 from .terms import value
 
 __all__ = ["Refusals"]
@@ -31,12 +31,12 @@ class Refusals:
     def __bool__(self) -> bool:
         return bool(self._until)
 
-    def learn(self, scope: Scope, bound: Bound, subject: str, seconds: float) -> None:
+    def learn(self, scope: Scope, bound: Bound, demand: Demand, seconds: float) -> None:
         if len(self._paths) >= _MAX_PATHS or len(self._until) >= _MAX_SUBJECTS:
             self._paths.clear()
             self._until.clear()
         self._paths[scope["method"], scope["path"]] = bound
-        self._until[id(bound), subject] = self._clock() + seconds
+        self._until[id(bound), demand.charges[0].subject] = self._clock() + seconds
 
     async def find(self, scope: Scope, connection: HTTPConnection) -> Bound | None:
         """The rules that refused this client here, if they still may."""
