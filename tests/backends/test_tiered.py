@@ -7,11 +7,14 @@ import math
 import random
 import statistics
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Self
 
 import pytest
 
 from fastapi_prodkit import ConfigurationError, MemoryBackend, RedisBackend, TieredBackend, UnavailableError
+from fastapi_prodkit.backends.memory import MemoryStore
+from fastapi_prodkit.backends.tiered import TieredStore
 from fastapi_prodkit.testing import BusContract, StoreContract
 from fastapi_prodkit.typing import Bus, Store
 from tests.servers import RedisCluster, RedisServer
@@ -78,6 +81,66 @@ async def test_what_was_read_once_is_read_again_without_a_command(redis_server: 
         assert _reads(redis_server) == before + 1
 
 
+class _Far(MemoryStore):
+    """What lies behind a level, with its reports in the test's own hands."""
+
+    def __init__(self, changed: Callable[[Iterable[str]], None], lost: Callable[[], None]) -> None:
+        super().__init__()
+        self.changed = changed
+        self.lost = lost
+        self.is_away = False
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def read(self, *keys: str) -> list[tuple[bytes | None, float]]:
+        if self.is_away:
+            raise UnavailableError("away")
+        found = await self.get(*keys)
+        await self.answers.wait()
+        return [(value, math.inf) for value in found]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        return None
+
+
+def _level() -> tuple[TieredStore, _Far]:
+    made: list[_Far] = []
+
+    def track(changed: Callable[[Iterable[str]], None], lost: Callable[[], None]) -> _Far:
+        made.append(_Far(changed, lost))
+        return made[0]
+
+    return TieredStore(track, max_bytes=100_000, recheck=60, when_away=60), made[0]
+
+
+@pytest.mark.parametrize("report", ["changed", "lost"])
+async def test_what_was_read_before_a_report_is_not_kept_after_it(report: str) -> None:
+    store, far = _level()
+    await far.set("key", b"old", ttl=60)
+    far.answers.clear()
+    reading = asyncio.create_task(store.get("key"))
+    await asyncio.sleep(0)
+    await far.set("key", b"new", ttl=60)
+    far.changed(["key"]) if report == "changed" else far.lost()
+    far.answers.set()
+    assert await reading == [b"old"]  # it began before the change
+    assert await store.get("key") == [b"new"]
+
+
+async def test_what_was_known_before_an_earlier_outage_does_not_serve_in_a_later_one() -> None:
+    store, far = _level()
+    await far.set("key", b"old", ttl=60)
+    await store.get("key")
+    far.lost()
+    far.lost()  # in between it was back, and reported what changed of other keys
+    far.is_away = True
+    with pytest.raises(UnavailableError):
+        await store.get("key")
+
+
 async def test_a_write_elsewhere_is_seen_within_50_ms(redis_url: str) -> None:
     async with (
         RedisBackend(redis_url, timeout=5) as elsewhere,
@@ -109,12 +172,14 @@ async def test_one_reads_what_one_wrote(redis_url: str) -> None:
         await asyncio.gather(*(write_and_read(f"key{number}") for number in range(20)))
 
 
-async def test_reads_that_race_with_writes_elsewhere_never_leave_an_old_value_behind(redis_url: str) -> None:
+async def test_reads_that_race_with_writes_elsewhere_never_leave_an_old_value_behind(
+    redis_server: RedisServer,
+) -> None:
     keys = [f"key{number}" for number in range(5)]
     chance = random.Random(1)
     async with (
-        RedisBackend(redis_url, timeout=5) as elsewhere,
-        TieredBackend(RedisBackend(redis_url, timeout=5)) as backend,
+        RedisBackend(redis_server.url, timeout=5) as elsewhere,
+        TieredBackend(RedisBackend(redis_server.url, timeout=5)) as backend,
     ):
         running = True
 
@@ -126,6 +191,8 @@ async def test_reads_that_race_with_writes_elsewhere_never_leave_an_old_value_be
         readers = [asyncio.create_task(read()) for _ in range(8)]
         for number in range(300):
             await elsewhere.store.set(chance.choice(keys), str(number).encode(), ttl=60)
+            if number % 50 == 49:
+                redis_server.command("FLUSHALL")
         await asyncio.sleep(0.1)  # the promise is 50 ms; no event says that a report is not coming
         assert await backend.store.get(*keys) == await elsewhere.store.get(*keys)
         running = False
