@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import httpx2
 import pytest
-from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response, Security
+from fastapi import Cookie, Depends, FastAPI, Header, HTTPException, Query, Request, Response, Security
 from fastapi.security import (
     APIKeyCookie,
     APIKeyHeader,
@@ -195,6 +195,32 @@ async def test_shared_is_one_answer_for_everybody_and_still_refuses(connect: Con
             answer = await client.get("/", headers=headers)
             assert answer.status_code == (403 if key == "expired" else 200)
     assert calls == [1]
+
+
+async def test_shared_leaves_declared_credentials_out_and_other_parameters_in(connect: Connect) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+    calls = []
+
+    async def user(authorization: Annotated[str, Header()], x_lang: Annotated[str, Header()]) -> str:
+        return authorization
+
+    @app.get("/", dependencies=[Depends(user)])
+    @cache(ttl=60, shared=True)
+    async def index(theme: Annotated[str, Cookie()]) -> str:
+        calls.append(theme)
+        return theme
+
+    async with connect(app) as client:
+        for name, lang, theme in (
+            ("ann", "de", "a"),
+            ("bob", "de", "a"),
+            ("bob", "en", "a"),
+            ("bob", "en", "b"),
+        ):
+            headers = {"authorization": name, "x-lang": lang, "cookie": f"theme={theme}; id={name}"}
+            assert (await client.get("/", headers=headers)).json() == theme
+    assert calls == ["a", "a", "b"]
 
 
 async def test_a_route_that_reads_the_raw_request_is_private(connect: Connect) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +46,14 @@ class Inputs:
     overrides: str = ""
 
     @classmethod
-    def of(cls, dependant: Dependant, *, shared: bool, vary: Iterable[str]) -> Inputs:
+    def of(cls, dependant: Dependant, *, shared: bool, vary: Collection[str]) -> Inputs:
         """
+        :param shared: whether credentials do not count, were they declared or not.
+        :param vary: further header fields that count, in lower case.
         :raises ConfigurationError: if something that is declared cannot be part of a key.
         """
         query: set[str] | None = set()
-        headers = {name.lower() for name in vary}
+        headers = set(vary)
         cookies: set[str] = set()
         reads: list[Read] = []
         readers: list[str] = []
@@ -75,6 +77,8 @@ class Inputs:
                     readers.append(_name(each.call))
                 elif not shared:
                     reads.append(read)
+        if shared:
+            headers -= set(CREDENTIALS).difference(vary)
         if readers:
             query = None
         return cls(

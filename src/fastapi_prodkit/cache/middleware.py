@@ -33,13 +33,14 @@ class _Layer:
     app: ASGIApp
 
     def __init__(self) -> None:
-        self._primed = False
+        self._primed = 0  # how many routes there were
         self._lane = Lane()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._primed:
-            self._primed = True
-            prime(scope["app"])
+        app = scope["app"]
+        if len(app.router.routes) != self._primed:
+            prime(app)
+            self._primed = len(app.router.routes)
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -47,7 +48,6 @@ class _Layer:
         if isinstance(found, Answer):
             await found(scope, receive, send)
             return
-        app = scope["app"]
         slot = Slot(send, dict(scope), self.app, lane=self._lane, found=found)
         await serve(slot, scope, receive)
         if not slot.spent and hasattr(scope.get("endpoint"), "__prodkit_cached__"):
