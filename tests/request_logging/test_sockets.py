@@ -81,6 +81,7 @@ async def _accept_and_give_up(websocket: WebSocket) -> None:
         (_accept_and_wait, 1001, 1001, "client", "ok"),
         (_accept_and_wait, 1006, 1006, "client", "client_disconnect"),
         (_accept_and_wait, 4001, 4001, "client", "client_disconnect"),
+        (_accept_and_wait, 1012, 1012, "server", "cancelled"),
         (_accept_and_refuse, None, 1008, "server", "client_error"),
         (_accept_and_give_up, None, 1011, "server", "server_error"),
     ],

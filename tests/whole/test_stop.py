@@ -82,4 +82,6 @@ def test_a_stop_ends_everything_and_loses_nothing(server: Uvicorn) -> None:
     records = [json.loads(line) for line in server.output.splitlines() if line.startswith("{")]
     routes = sorted(record["http.route"] for record in records)
     assert routes == ["/v1/rooms/{room}", "/v1/slow", "/v1/stream", "/v1/work", "/v1/work", "/v1/work"]
-    assert {record["outcome"] for record in records if record["http.route"] != "/v1/rooms/{room}"} == {"ok"}
+    ended = {record["http.route"]: (record["level"], record["outcome"]) for record in records}
+    assert ended.pop("/v1/rooms/{room}") == ("WARNING", "cancelled")
+    assert set(ended.values()) == {("INFO", "ok")}

@@ -14,6 +14,7 @@ from .exchange import Exchange, Outcome
 __all__ = ["SocketExchange"]
 
 _NORMAL = (1000, 1001)
+_RESTART = 1012  # said by servers alone: uvicorn sends it by itself when it stops
 _ABNORMAL = (1005, 1006)
 
 
@@ -44,7 +45,9 @@ class SocketExchange(Exchange):
             return "ok"
         if self.closed_by == "client":
             return "client_disconnect"
-        return "server_error" if self.close_code in (1011, 1012, 1013, 1014) else "client_error"
+        if self.close_code == _RESTART:
+            return "cancelled"
+        return "server_error" if self.close_code in (1011, 1013, 1014) else "client_error"
 
     def add_fields(self, record: dict[str, Any]) -> None:
         record["event.name"] = "websocket.session"
@@ -60,8 +63,8 @@ class SocketExchange(Exchange):
             self.messages_in += 1
             self.bytes_in += _size(message)
         elif message["type"] == "websocket.disconnect" and self.closed_by is None:
-            self.closed_by = "client"
             self.close_code = message.get("code", 1005)
+            self.closed_by = "server" if self.close_code == _RESTART else "client"
             self.disconnected = self.close_code in _ABNORMAL
             if self.status is None:
                 self.disconnected = True
