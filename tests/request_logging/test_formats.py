@@ -190,13 +190,24 @@ def test_everybody_s_records_have_the_same_format(
     assert failed["message"] == "failed with care"
     assert (failed["level"], failed["logger"]) == ("ERROR", "test.formatter")
     assert failed["exception.type"] == "builtins.ValueError"
-    assert failed["exception.message"] == "it\nbroke"
-    assert "raise ValueError" in failed["exception.stacktrace"]
+    assert "test_formats.py" in failed["exception.stacktrace"]
+    assert "broke" not in failed["exception.stacktrace"]
+    assert "exception.message" not in failed
     assert (failed["order"], failed["user.id"]) == (7, "ada")
     assert failed["request_id"] == "mine"
     assert fine["request_id"] == access["request_id"] == response.headers["x-request-id"]
     assert "exception.type" not in fine
     assert access["http.route"] == "/log"
+
+
+def test_what_an_exception_says_is_written_if_asked_for(logger: logging.Logger) -> None:
+    try:
+        raise ValueError("it\nbroke")
+    except ValueError:
+        record = logger.makeRecord("shop", logging.ERROR, "", 0, "failed", (), sys.exc_info())
+    entry = json.loads(LineFormatter(exception_text=True).format(record))
+    assert entry["exception.message"] == "it\nbroke"
+    assert "ValueError: it\nbroke" in entry["exception.stacktrace"]
 
 
 def test_outside_of_a_request_a_record_has_no_ids(logger: logging.Logger) -> None:

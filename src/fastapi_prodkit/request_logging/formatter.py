@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._arguments import function
+from .._traceback import traceback_text
 from . import formats
 from .context import IDS, current
 from .record import Record, Timestamps, add_bound
@@ -57,8 +58,11 @@ class LineFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             kind = record.exc_info[0]
             fields["exception.type"] = f"{kind.__module__}.{kind.__qualname__}"
-            fields["exception.message"] = str(record.exc_info[1])
-            fields["exception.stacktrace"] = record.exc_text or self.formatException(record.exc_info)
+            error = record.exc_info[1]
+            if error is not None and self._exception_text:
+                fields["exception.message"] = str(error)
+            if error is not None:
+                fields["exception.stacktrace"] = traceback_text(error, texts=self._exception_text)
         bound: dict[str, Any] | None = getattr(record, "bound", None)
         if bound is None:
             bound = context.bound if context is not None else None
