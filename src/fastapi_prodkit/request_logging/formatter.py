@@ -27,14 +27,19 @@ _OWN = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {
 
 class LineFormatter(logging.Formatter):
     """Makes one line of a record: its message, level and logger, its request's ids and what was bound, its
-    `extra` fields, and an exception by type, message and traceback.
+    `extra` fields, and the type and traceback of an exception.
 
     :param format: a function from a record to one line, the same as the middleware's.
+    :param exception_text: also what exceptions say. It may hold a secret: a validator's message, a URL with a
+        password, a row of the database.
     """
 
-    def __init__(self, *, format: Callable[[Record], bytes | str] = formats.otel) -> None:
+    def __init__(
+        self, *, format: Callable[[Record], bytes | str] = formats.otel, exception_text: bool = False
+    ) -> None:
         super().__init__()
         self._format = function("format", format)
+        self._exception_text = exception_text
         self._timestamps = Timestamps()
 
     def format(self, record: logging.LogRecord) -> str:
@@ -55,14 +60,13 @@ class LineFormatter(logging.Formatter):
             value = getattr(record, name, None) or (getattr(context, name) if context is not None else None)
             if value not in (None, "-"):
                 fields[name] = value
-        if record.exc_info and record.exc_info[0] is not None:
-            kind = record.exc_info[0]
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            kind = type(error)
             fields["exception.type"] = f"{kind.__module__}.{kind.__qualname__}"
-            error = record.exc_info[1]
-            if error is not None and self._exception_text:
+            if self._exception_text:
                 fields["exception.message"] = str(error)
-            if error is not None:
-                fields["exception.stacktrace"] = traceback_text(error, texts=self._exception_text)
+            fields["exception.stacktrace"] = traceback_text(error, texts=self._exception_text)
         bound: dict[str, Any] | None = getattr(record, "bound", None)
         if bound is None:
             bound = context.bound if context is not None else None
