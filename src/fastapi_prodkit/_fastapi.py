@@ -44,6 +44,7 @@ __all__ = [
     "is_plain",
     "is_signal",
     "iter_routes",
+    "let_413_pass",
     "matched",
     "mounted_apps",
     "overridden",
@@ -302,6 +303,13 @@ def mounted_apps(app: Any) -> Iterator[Any]:
 def is_signal(exc: BaseException) -> bool:
     """Whether the exception only tells a layer of the framework further out that it has already answered."""
     return isinstance(exc, _SIGNALS)
+
+
+def let_413_pass(scope: Scope) -> None:
+    """Keep Starlette's body limit from putting its own text in the place of the 413 that we answer."""
+    responder = scope.get("starlette._body_limit_responder")
+    if responder is not None:
+        responder.content_length = None  # what is read is counted all the same
 
 
 def report_to_telemetry(scope: Scope, exc: BaseException) -> None:

@@ -257,21 +257,23 @@ def test_the_media_type_and_the_length_are_ours_to_say() -> None:
     assert response.json()["status"] == 400
 
 
-def test_a_body_over_the_limit_is_a_problem_as_far_as_it_is_read() -> None:
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_over_the_limit_is_a_problem_inside_the_middlewares(declared: bool) -> None:
     app = FastAPI(max_body_size=10)
     app.add_middleware(ProblemMiddleware)
+    app.add_middleware(CORSMiddleware, allow_origins=["*"])
 
     @app.post("/")
     async def index(item: Item) -> None: ...
 
-    def chunks() -> Any:
-        yield b'{"name": "' + b"x" * 100
-        yield b'"}'
-
-    client = TestClient(app)
-    assert client.post("/", json={"name": "mug", "price": 1}).status_code == 413
-    response = client.post("/", content=chunks(), headers={"content-type": "application/json"})
+    body = b'{"name": "' + b"x" * 100 + b'"}'
+    response = TestClient(app).post(
+        "/",
+        content=body if declared else iter([body[:9], body[9:]]),
+        headers={"Content-Type": "application/json", "Origin": "https://shop.example"},
+    )
     assert response.json() == {"type": "about:blank", "title": "Content Too Large", "status": 413}
+    assert response.headers["access-control-allow-origin"] == "*"
 
 
 async def test_a_client_that_leaves_while_it_sends_is_no_error(caplog: pytest.LogCaptureFixture) -> None:

@@ -161,6 +161,19 @@ async def test_another_body_is_aborted_and_logged_once(
     assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
 
 
+def test_a_body_that_breaks_before_it_left_a_buffer_is_a_500_after_all() -> None:
+    app = create_app()
+    app.add_middleware(GZipMiddleware)
+
+    @app.get("/empty", response_class=StreamingResponse)
+    async def empty() -> AsyncIterator[str]:
+        raise ValueError
+        yield ""
+
+    response = quiet(app).get("/empty")
+    assert (response.status_code, response.json()) == (500, PROBLEM)
+
+
 def test_a_test_client_sees_the_exception_that_cut_a_body() -> None:
     with pytest.raises(ValueError, match="secret"):
         TestClient(create_app()).get("/csv")

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from .._asgi import failures_of
-from .._fastapi import RouteTable, report_to_telemetry
+from .._fastapi import RouteTable, let_413_pass, report_to_telemetry
 from .._traceback import traceback_text
 from .answers import Answer, Answers
 from .language import Texts, Translations
@@ -83,6 +83,8 @@ class Desk:
 
     def render(self, answer: Answer, scope: Scope) -> Response:
         """The document, as JSON or as a page, in the language that was negotiated."""
+        if answer.status == 413:
+            let_413_pass(scope)
         more = self._vary
         if self._translations:
             tag, texts = self._language(scope)

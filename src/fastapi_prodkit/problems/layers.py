@@ -33,7 +33,8 @@ class Guard:
             try:
                 await self.app(scope, receive, response)
             except Exception as exc:
-                await self.answer(_cause(exc), scope, receive, response)
+                if not await self.answer(exc, scope, receive, response):
+                    raise
         elif scope["type"] == "websocket":
             socket = self.socket(scope, receive, send)
             try:
@@ -46,26 +47,28 @@ class Guard:
     def response(self, scope: Scope, send: Send) -> Response:
         return Response(send, failures_of(scope))
 
-    async def answer(self, exc: Exception, scope: Scope, receive: Receive, response: Response) -> None:
+    async def answer(self, exc: Exception, scope: Scope, receive: Receive, response: Response) -> bool:
         """Answer an exception of a request, as far as its response has not been sent.
 
-        :raises Exception: `exc` again, if the body is to be aborted: the middlewares outside learn of it.
+        `False` if the exception is to go on: because it is none of ours, or because the body is to be
+        aborted, and the middlewares outside have to learn of it.
         """
-        failures = failures_of(scope)
-        if is_signal(exc) or exc in failures:
-            raise exc
+        if is_signal(exc):
+            return False
         if isinstance(exc, ClientDisconnect):
-            return  # nobody is there to be answered, and nothing of ours is broken
-        desk, owner = self.desk, self.owner
+            return True  # nobody is there to be answered, and nothing of ours is broken
+        exc = _cause(exc)
+        desk, owner, failures = self.desk, self.owner, failures_of(scope)
         answer = desk.answer(exc, scope, app=owner)
         if not response.started:
             if answer.reported:
                 desk.report(exc, scope, where="in", app=owner, unforeseen=not answer.foreseen)
+            failures.aborted = False  # what was to be aborted inside has not left a middleware's buffer
             await (await desk.respond(exc, answer, scope, owner))(scope, receive, response)
-            return
+            return True
         if response.complete:
             desk.report(exc, scope, where="after the response to", app=owner)
-            return
+            return True
         words = last_words(response, answer)
         if answer.reported or words is None:
             unforeseen = words is None or not answer.foreseen
@@ -73,8 +76,9 @@ class Guard:
             desk.report(exc, scope, where=where, app=owner, unforeseen=unforeseen)
         if words is None:
             failures.aborted = True
-            raise exc
+            return False
         await response({"type": "http.response.body", "body": words, "more_body": False})
+        return True
 
     def socket(self, scope: Scope, receive: Receive, send: Send) -> Socket:
         """Both ends, watched, where a refusal is a whole response if the server can send one."""

@@ -93,10 +93,9 @@ class ProblemMiddleware:
         try:
             await self.app(scope, receive, send)
         except Exception as exc:
-            if not failures_of(scope).aborted:
-                if response is None:
-                    raise
-                await self._guard.answer(exc, scope, receive, response)
+            settled = response is not None and await self._guard.answer(exc, scope, receive, response)
+            if not settled and not failures_of(scope).aborted:
+                raise
         if FAILURES in scope:
             _show_tests(scope, failures_of(scope))
 
