@@ -178,8 +178,9 @@ def test_everybody_s_records_have_the_same_format(
     @app.get("/log")
     async def log() -> None:
         bind(user="ada")
+        said = "it\nbro" + "ke"  # not as it stands in a line of the traceback
         try:
-            raise ValueError("it\nbroke")
+            raise ValueError(said)
         except ValueError:
             logger.exception("failed with %s", "care", extra={"order": 7, "request_id": "mine"})
         logger.info("fine")
