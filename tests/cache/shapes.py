@@ -214,6 +214,14 @@ def redirect(app: FastAPI, wrap: Wrap) -> None:
         return RedirectResponse("/elsewhere?a=ü", 308)
 
 
+@shape({"method": "HEAD", "url": "/"}, "/")
+def file_asked_for_by_head_first(app: FastAPI, wrap: Wrap) -> None:
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    @wrap()
+    async def get() -> FileResponse:
+        return FileResponse(Path(__file__), media_type="text/plain")
+
+
 @shape("/", {"method": "GET", "url": "/", "headers": {"range": "bytes=1-3"}})
 def file(app: FastAPI, wrap: Wrap) -> None:
     @app.get("/")

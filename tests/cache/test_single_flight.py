@@ -163,3 +163,34 @@ async def test_a_killed_leader_holds_up_followers_no_longer_than_its_lease(redis
         assert await waiting == "computed here"
         assert time.monotonic() - killed < LEASE + 0.3
     await process.wait()
+
+
+async def test_processes_do_not_queue_for_what_cannot_be_kept(redis_url: str, connect: Connect) -> None:
+    running = most = 0
+
+    def build(backend: RedisBackend) -> FastAPI:
+        app, cache = FastAPI(), Cache(backend.store)
+        app.add_middleware(CacheMiddleware)
+
+        @app.get("/")
+        @cache(ttl=60)
+        async def index(response: Response) -> int:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            response.headers["cache-control"] = "no-store"
+            await asyncio.sleep(0.05)
+            running -= 1
+            return 1
+
+        return app
+
+    async with (
+        RedisBackend(redis_url, timeout=2) as one,
+        RedisBackend(redis_url, timeout=2) as other,
+        connect(build(one)) as here,
+        connect(build(other)) as there,
+    ):
+        await here.get("/")
+        await asyncio.gather(*(client.get("/") for client in (here, there) for _ in range(10)))
+    assert most == 20

@@ -196,3 +196,25 @@ async def test_jitter_spreads_the_ends() -> None:
     for number in range(100):
         await compute(number)
     assert 120 < len(calls) < 180
+
+
+async def test_a_stale_value_serves_everybody_who_waits_where_computing_fails(cache: Cache) -> None:
+    clock = Clock()
+    cache._engine.clock = clock
+    broken = False
+
+    @cache(ttl=10, stale_if_error=50)
+    async def compute() -> int:
+        await asyncio.sleep(0.02)
+        if broken:
+            raise RuntimeError("broken")
+        return 1
+
+    await compute()
+    broken = True
+    clock.now += 20
+    assert await asyncio.gather(*(compute() for _ in range(5))) == [1] * 5
+    clock.now += 45
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="broken"):
+        await compute()

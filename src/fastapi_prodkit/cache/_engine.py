@@ -108,7 +108,7 @@ class Engine:
             entry, now = found.entry, self.clock()
             if entry is not None and entry.uncacheable and now < entry.expires:
                 return Outcome(ticket=self.alone(found))
-            if entry is not None and not entry.uncacheable and policy.may_serve(entry, now):
+            if entry is not None and policy.may_serve(entry, now):
                 return Outcome(entry=entry, found=found)
             outcome = await self._compute_or_wait(found, policy)
             if outcome is not None:

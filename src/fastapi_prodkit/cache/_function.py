@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from ..errors import ConfigurationError
 from ._arguments import Arguments
 from ._codec import Codec
 from ._engine import Engine, Outcome
@@ -41,14 +40,9 @@ class Values:
             return codec.decode(outcome.entry.body)
         assert outcome.ticket is not None
         last = outcome.found.entry if outcome.found is not None else None
-        try:
-            return await self._compute(outcome.ticket, policy, ttl, codec, compute)
-        except ConfigurationError:
-            raise
-        except Exception:
-            if last is not None and policy.may_serve_on_error(last, engine.clock()):
-                return codec.decode(last.body)
-            raise
+        if last is not None and not policy.may_serve_on_error(last, engine.clock()):
+            last = None
+        return await self._compute(outcome.ticket, policy, ttl, codec, compute, last)
 
     async def _compute(
         self,
@@ -57,10 +51,20 @@ class Values:
         ttl: float,
         codec: Codec,
         compute: Callable[[], Awaitable[Any]],
+        last: Entry | None = None,
     ) -> Any:
+        """
+        :param last: what serves where computing fails.
+        """
         engine = self._engine
         try:
-            value = await compute()
+            try:
+                value = await compute()
+            except Exception:
+                if last is None:
+                    raise
+                ticket.settle(last)
+                return codec.decode(last.body)
             now = engine.clock()
             entry = Entry(b"", now, now + ttl, max(0.0, now - ticket.began), codec.encode(value))
             if len(entry.body) > self._max_bytes:

@@ -44,7 +44,7 @@ class Policy:
         return self.ttl + max(self.stale, self.stale_if_error)
 
     def is_fresh(self, entry: Entry, now: float) -> bool:
-        return now < entry.expires
+        return now < entry.expires and not entry.uncacheable
 
     def is_plainly_fresh(self, entry: Entry, now: float) -> bool:
         """Fresh, and not so near to its end that an early refresh is to be thought of."""
@@ -52,10 +52,10 @@ class Policy:
 
     def may_serve(self, entry: Entry, now: float) -> bool:
         """Fresh, or stale within the time in which it is served at once."""
-        return now < entry.expires + self.stale
+        return now < entry.expires + self.stale and not entry.uncacheable
 
     def may_serve_on_error(self, entry: Entry, now: float) -> bool:
-        return now < entry.expires + max(self.stale, self.stale_if_error)
+        return now < entry.expires + max(self.stale, self.stale_if_error) and not entry.uncacheable
 
     def wants_refresh(self, entry: Entry, now: float, chance: float) -> bool:
         """Whether this caller should refresh it: it is stale, or it is its turn before the end.

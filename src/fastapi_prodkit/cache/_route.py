@@ -98,6 +98,9 @@ class CachedRoute:
         now = engine.clock()
         if found.entry is not None and self.options.policy.is_plainly_fresh(found.entry, now):
             return answer(found.entry, asked, now, response.raw_headers)
+        if scope["method"] == "HEAD":  # some responses to it have no content to keep for a GET
+            slot.note = cache_status("fwd=miss")
+            return await self._compute(kwargs)
         return await self._answer(call, found)
 
     async def unattached(self, kwargs: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ from ._entry import Entry
 from ._http import Pair, cache_status, etag_of, is_unchanged, not_modified, value_of
 from ._lane import Lane
 from ._storable import Capture, Kept, keep
-from ._ticket import Ticket, Waiting
+from ._ticket import Ticket
 
 __all__ = ["SLOT", "Slot", "replay", "serve", "slot_of"]
 
@@ -96,7 +96,7 @@ class Slot:
                 self._entry = kept.entry
                 self._head = {**message, "headers": kept.fields}
                 return
-            capture.ticket.settle(Waiting.ALONE)
+            await capture.ticket.decline()
             note = cache_status(capture.fwd, f'detail="{kept}"')
         if note is not None:
             message = {**message, "headers": [*message.get("headers", ()), note]}
@@ -151,7 +151,7 @@ class Slot:
         assert self.capture is not None
         self._entry = None
         self._body.clear()
-        self.capture.ticket.settle(Waiting.ALONE)
+        await self.capture.ticket.decline()
         await self._send_head(cache_status(self.capture.fwd, f'detail="{reason}"'))
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["Ticket", "Waiting"]
 
 
+_DECLINED = 5.0  # seconds
+
+
 class Waiting(Enum):
     """What those who waited do, when there is no answer for them."""
 
@@ -30,7 +33,7 @@ class _Failure(NamedTuple):
 
 
 class Ticket:
-    """Held by who computes. It ends with one of `publish`, `settle`, `fail`; `close` always comes last.
+    """Held by who computes: ended by `publish`, `decline`, `settle` or `fail`; `close` always comes last.
 
     Closed without an end (its holder was cancelled), one of those who wait takes over.
     """
@@ -106,13 +109,16 @@ class Ticket:
         """Hand the entry to those who wait, and keep it."""
         if self._ended:
             return
-        stamps = self.stamps
-        if stamps is not None:
-            entry.stamps = stamps
-            with suppress(UnavailableError):
-                raw = entry.to_bytes(compress_above=self._engine.compress_above)
-                await self._engine.store.set(self.found.key, raw, ttl=ttl)
+        await self._keep(entry, ttl)
         self.settle(entry)
+
+    async def decline(self) -> None:
+        """There is no answer to keep: for a while, nobody waits for another's, in any process."""
+        if not self._ended:
+            now = self.now()
+            mark = Entry(b"", now, now + _DECLINED, 0.0, b"", uncacheable=True)
+            self._settle(Waiting.ALONE)
+            await self._keep(mark, _DECLINED)
 
     def fail(self, error: Exception) -> None:
         """Those who wait get the same error, and do not try again."""
@@ -136,6 +142,14 @@ class Ticket:
                 self._settle(Waiting.AGAIN)
         else:
             self._settle(Waiting.AGAIN)
+
+    async def _keep(self, entry: Entry, ttl: float) -> None:
+        stamps = self.stamps
+        if stamps is not None:
+            entry.stamps = stamps
+            raw = entry.to_bytes(compress_above=self._engine.compress_above)
+            with suppress(UnavailableError):
+                await self._engine.store.set(self.found.key, raw, ttl=ttl)
 
     def _settle(self, answer: Entry | Waiting | _Failure) -> None:
         if self._ended:
