@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from .._arguments import count, names, text
 from ..errors import ConfigurationError, phrase
@@ -42,7 +42,7 @@ class Problem:
     type: str = "about:blank"
     title: str = ""
     detail: Detail = None
-    members: tuple[str, ...] = ()
+    members: Iterable[str] = ()
     headers: Headers = field(default_factory=dict, hash=False)
     close_code: int = 0
     description: str = ""
@@ -54,7 +54,8 @@ class Problem:
             text(name, getattr(self, name))
         if not self.type or re.search(r"[\s\"<>\\^`{|}]", self.type):
             raise ConfigurationError(f"type={self.type!r} is not a URI reference (RFC 3986)")
-        if taken := _RESERVED.intersection(names("members", self.members)):
+        object.__setattr__(self, "members", tuple(names("members", self.members)))
+        if taken := _RESERVED.intersection(self.members):
             raise ConfigurationError(f"members={sorted(taken)} are members that RFC 9457 defines")
         if count("close_code", self.close_code, least=0) and not (
             self.close_code in _CLOSE_CODES or 3000 <= self.close_code <= 4999
@@ -94,52 +95,34 @@ def close_code_of(status: int) -> int:
     return 1011 if status >= 500 else 1008
 
 
-def problem(
-    *,
-    status: int,
-    type: str = "about:blank",
-    title: str = "",
-    detail: Detail = None,
-    members: Iterable[str] = (),
-    headers: Headers | None = None,
-    close_code: int = 0,
-) -> Callable[[E], E]:
+class Options(TypedDict, total=False):
+    """What `Problem` takes besides the status."""
+
+    type: str
+    title: str
+    detail: Detail
+    members: Iterable[str]
+    headers: Headers
+    close_code: int
+    description: str
+
+
+def problem(*, status: int, **options: Unpack[Options]) -> Callable[[E], E]:
     """Declare what an exception class means to a client; its subclasses inherit it.
 
         @problem(status=409, type="out-of-stock", detail="{sku} is sold out", members=["sku"])
         class OutOfStock(Exception):
             '''Nothing is left of this article. Try again when it is back.'''
 
-    The class's docstring is what the page of the type says. Parameters and errors are those of `Problem`.
+    The class's docstring is what the page of the type says. Options and errors are those of `Problem`.
     """
 
     def declare(cls: E) -> E:
-        setattr(cls, _DECLARED, _problem_for(cls, status, type, title, detail, members, headers, close_code))
+        described: Options = {"description": cls.__dict__.get("__doc__") or "", **options}
+        setattr(cls, _DECLARED, Problem(status=status, **described))
         return cls
 
     return declare
-
-
-def _problem_for(
-    cls: type[Exception],
-    status: int,
-    kind: str,
-    title: str,
-    detail: Detail,
-    members: Iterable[str],
-    headers: Headers | None,
-    close_code: int,
-) -> Problem:
-    return Problem(
-        status=status,
-        type=kind,
-        title=title,
-        detail=detail,
-        members=names("members", members),
-        headers=headers or {},
-        close_code=close_code,
-        description=cls.__dict__.get("__doc__") or "",
-    )
 
 
 class Problems:
@@ -158,35 +141,14 @@ class Problems:
         self._registered: dict[type[Exception], Problem] = {}
         self._found: dict[type[BaseException], Problem | None] = {}
 
-    def register(
-        self,
-        cls: type[Exception],
-        *,
-        status: int,
-        type: str = "about:blank",
-        title: str = "",
-        detail: Detail = None,
-        members: Iterable[str] = (),
-        headers: Headers | None = None,
-        close_code: int = 0,
-        description: str = "",
-    ) -> None:
+    def register(self, cls: type[Exception], *, status: int, **options: Unpack[Options]) -> None:
         """Say what an exception class that is not yours, and its subclasses, means to a client.
 
-        It wins over what the class declares. Parameters and errors are those of `Problem`.
+        It wins over what the class declares. Options and errors are those of `Problem`.
         """
         if Exception not in getattr(cls, "__mro__", ()):
             raise ConfigurationError(f"{cls!r} is not an exception class")
-        self._registered[cls] = Problem(
-            status=status,
-            type=type,
-            title=title,
-            detail=detail,
-            members=names("members", members),
-            headers=headers or {},
-            close_code=close_code,
-            description=description,
-        )
+        self._registered[cls] = Problem(status=status, **options)
         self._found.clear()
 
     def find(self, cls: type[BaseException]) -> Problem | None:
