@@ -7,8 +7,9 @@ specification allows since its version 2.4, and the client leaves when it likes.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -324,3 +325,26 @@ def test_an_id_may_be_made_by_a_function() -> None:
     )
     assert TestClient(app).get("/").headers["x-id"] == "mine"
     assert lines.only["request_id"] == "mine"
+
+
+def test_a_coroutine_that_is_given_up_has_its_record_too() -> None:
+    lines = Lines()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await _Pause()
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    running: Any = RequestLoggingMiddleware(app, sink=lines)(scope, _never, _swallow)
+    contextvars.Context().run(running.send, None)
+    running.close()
+    assert lines.only["outcome"] == "cancelled"
+
+
+class _Pause:
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+async def _never() -> Message:
+    await _Pause()
+    return {}

@@ -290,3 +290,19 @@ def test_a_text_stream_will_do() -> None:
     stream = io.StringIO()
     StreamSink(stream)(b'{"a":1}\n', logging.INFO)
     assert stream.getvalue() == '{"a":1}\n'
+
+
+def test_a_stream_that_says_nothing_of_what_it_took_will_do() -> None:
+    class Mute:
+        taken = b""
+
+        def write(self, data: bytes, /) -> None:
+            self.taken += data
+
+        def flush(self) -> None: ...
+
+    stream = Mute()
+    sink = StreamSink(stream)
+    sink(b"1\n", logging.INFO)
+    sink(b"2\n", logging.INFO)
+    assert stream.taken == b"1\n2\n"

@@ -133,11 +133,14 @@ class RequestLoggingMiddleware:
                 exchange.end()
             if exchange.held is not None:
                 self._land(exchange)
-            current.reset(token)
             exchange.landed = True
             exchange.error = None  # this and the marks would leave the request to the garbage collector
             scope.pop(FAILURES, None)
-            del scope[_MARK]
+            scope.pop(_MARK, None)
+            try:
+                current.reset(token)
+            except ValueError:
+                logger.debug("a request was given up: its coroutine was closed in another context")
 
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         headers: dict[bytes, bytes] = dict(scope["headers"])

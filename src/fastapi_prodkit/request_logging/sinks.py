@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from time import time
@@ -62,7 +63,7 @@ class StreamSink:
     def _write(self, raw: Any, data: bytes) -> None:
         """Write all of it. A device may take a part and refuse the rest: the next line starts anew."""
         written = raw.write(data)
-        if written == len(data):
+        if written == len(data) or (written is None and not isinstance(raw, io.RawIOBase)):
             self._torn = False
             return
         if written is None:
