@@ -198,7 +198,7 @@ TRIED: dict[str, _Tried] = {
         RateLimiter.__call__,
         lambda limit="5/minute", **options: RateLimiter(PLACE.counters)(limit, **options),
         {
-            "limit": ["", "often", "0/minute", "5/minute;", "-1/minute"],
+            "limit": [100, None, "", "often", "0/minute", "5/minute;", "-1/minute"],
             "name": ["", 'quo"te', "tab\t", "ü", 5],
             "key": FUNCTION,
             "cost": [6, *NOT_COUNTS],
@@ -400,6 +400,7 @@ UNREFUSED = {
     "RateLimitMiddleware.legacy_headers": _FLAG,
     "RequestLoggingMiddleware.path": _FLAG,
     "RequestLoggingMiddleware.server_timing": _FLAG,
+    "LineFormatter.exception_text": _FLAG,
     "Bodies.request": _FLAG,
     "Bodies.response": _FLAG,
     "ProblemMiddleware.validator_text": _FLAG,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Any, Protocol
 
+from starlette.applications import Starlette
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -105,10 +106,12 @@ def sink(app: ASGIApp, layer: Layer) -> ASGIApp:
 
     A middleware calls it in its `__init__` and becomes a doorway. Installed twice, the first one stays.
 
-    :raises ConfigurationError: if a middleware inside hides what it wraps.
+    :raises ConfigurationError: if a middleware inside hides what it wraps, or `app` is a whole app.
     """
     nodes = list(layers(app))
     places = [place_of(node) for node in nodes]
+    if isinstance(app, Starlette):
+        raise ConfigurationError("this middleware finds no place around an app: use app.add_middleware(...)")
     if layer.place in places:
         return app
     for index, place in enumerate(places):

@@ -204,6 +204,12 @@ def check_routes(app: Any) -> None:
 
 def _check_parameters(dependant: Dependant) -> None:
     """FastAPI takes what it cannot resolve, and what it does not know, for part of the request."""
+    if isinstance(dependant.call, type) and _is_ours(dependant.call):
+        name = dependant.call.__qualname__
+        raise ConfigurationError(
+            f"Depends({name}) makes a new {name} for each request, out of what the client sends: name the "
+            f"object that the app has, as in Annotated[{name}, Depends(auth)]"
+        )
     fields = dependant.query_params + dependant.body_params
     for field in [*fields, *dependant.header_params, *dependant.cookie_params, *dependant.path_params]:
         hint = field.field_info.annotation
@@ -216,11 +222,15 @@ def _check_parameters(dependant: Dependant) -> None:
                 f"`{field.name}: Type = Depends(...)`"
             )
         for kind in (hint, *get_args(hint)):
-            if getattr(kind, "__module__", "").partition(".")[0] == __package__:
+            if _is_ours(kind):
                 raise ConfigurationError(
                     f"{subject} is a {kind.__qualname__} that any client could send: have it injected, "
                     f"`{field.name}: Annotated[{kind.__qualname__}, Depends(...)]`"
                 )
+
+
+def _is_ours(kind: Any) -> bool:
+    return getattr(kind, "__module__", "").partition(".")[0] == __package__
 
 
 class RouteTable:

@@ -265,6 +265,18 @@ def test_a_missing_middleware_stops_the_start_with_the_mend(missing: type) -> No
         pass
 
 
+@pytest.mark.parametrize("middleware", [CacheMiddleware, ProblemMiddleware, RateLimitMiddleware])
+def test_what_cannot_stand_around_an_app_says_so(middleware: Any) -> None:
+    with pytest.raises(ConfigurationError, match="add_middleware"):
+        middleware(FastAPI())
+
+
+@pytest.mark.parametrize("wrong", [{}, {"tags": ["items"]}, {"tag": ["items"]}])
+async def test_forgetting_nothing_in_particular_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="tag"):
+        await Cache().invalidate(**wrong)
+
+
 # --- overridden ---
 
 

@@ -6,10 +6,10 @@ FastAPI says nothing of it: the route would answer 422 at best, and believe what
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 
 from fastapi_prodkit import (
@@ -20,6 +20,7 @@ from fastapi_prodkit import (
     RateLimitMiddleware,
     RequestLoggingMiddleware,
     Resources,
+    Tasks,
 )
 from tests.whole import local_names
 from tests.whole.everything import auth
@@ -66,4 +67,18 @@ def test_whatever_of_the_package_is_installed_sees_it(installed: Any) -> None:
         return claims.subject
 
     with pytest.raises(ConfigurationError, match="any client could send"):
+        TestClient(app).__enter__()
+
+
+@pytest.mark.parametrize("hint", [Annotated[Claims, Depends()], Annotated[Tasks, Depends(Tasks)]])
+def test_a_class_in_place_of_the_object(hint: object) -> None:
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware)
+
+    async def route(injected) -> str:  # type: ignore[no-untyped-def]  # annotated below
+        return str(injected)
+
+    route.__annotations__ = {"injected": hint}
+    app.get("/")(route)
+    with pytest.raises(ConfigurationError, match="out of what the client sends"):
         TestClient(app).__enter__()

@@ -154,7 +154,12 @@ class Cache:
         :raises ConfigurationError: if `cached` is not cached here, or arguments are missing.
         """
         if cached is None:
-            return await self.invalidate_tags(kwargs["tag"])
+            if args or kwargs.keys() != {"tag"}:
+                raise ConfigurationError(
+                    "say what to forget: invalidate(get_item, item_id=3) for a cached route or function, "
+                    "invalidate(tag='items') or invalidate_tags('items', 'prices')"
+                )
+            return await self.invalidate_tags(text("tag", kwargs["tag"]))
         route = self._route(cached)
         return await self._engine.renew(route.stamps_of(args, kwargs))
 
@@ -225,7 +230,9 @@ class Cache:
     def _route(self, cached: Any) -> CachedRoute:
         route = getattr(cached, "__prodkit_cached__", None)
         if not isinstance(route, CachedRoute) or route.engine is not self._engine:
-            raise ConfigurationError(f"{cached!r} is not decorated by this cache")
+            raise ConfigurationError(
+                f"{cached!r} is not decorated by this cache: give a function below its @cache(...), or tag="
+            )
         return route
 
     def _is_disabled(self) -> bool:

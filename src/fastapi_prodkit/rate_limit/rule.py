@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.requests import HTTPConnection
 
+from .._arguments import function
 from .._asgi import layers
 from .._fastapi import Route, dependants
 from ..errors import ConfigurationError
@@ -60,7 +61,7 @@ class RateLimit:
         elif isinstance(limit, Rate):
             self._rates = (limit,)
         else:
-            self._plans = Plans(limit, terms.check, clock=limiter.clock)
+            self._plans = Plans(function("limit", limit), terms.check, clock=limiter.clock)
         self._policies: dict[tuple[str, tuple[Rate, ...]], Policies] = {}
         self.is_plain = (
             self._plans is None
