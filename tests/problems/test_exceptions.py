@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.testclient import TestClient
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fastapi_prodkit import ConfigurationError, Problem, ProblemMiddleware, Problems, problem
+from fastapi_prodkit import ConfigurationError, Problem, ProblemMiddleware, Problems, problem, raises
 
 ORIGIN = {"Origin": "https://shop.example"}
 
@@ -281,11 +283,13 @@ def test_mounted_apps_answer_problems_as_well(logged: Records) -> None:
 
 def test_a_mounted_app_with_problems_of_its_own_keeps_them() -> None:
     inner, app = FastAPI(), FastAPI()
-    inner.get("/stock")(raising(lambda: OutOfStockError("mug")))
+    inner.get("/stock")(raises(OutOfStockError)(raising(lambda: OutOfStockError("mug"))))
     inner.add_middleware(ProblemMiddleware, problems=Problems(base="/inner/errors/"))
     app.mount("/inner", inner)
     app.add_middleware(ProblemMiddleware)
-    assert TestClient(app).get("/inner/stock").json()["type"] == "/inner/errors/out-of-stock"
+    client = TestClient(app)
+    assert client.get("/inner/stock").json()["type"] == "/inner/errors/out-of-stock"
+    assert '"/inner/errors/out-of-stock"' in client.get("/inner/openapi.json").text
 
 
 def test_an_error_in_a_background_task_is_logged_and_not_answered(logged: Records) -> None:
@@ -358,6 +362,12 @@ def test_a_mixed_group_of_client_errors_is_answered_and_logged(logged: Records) 
     assert len(logged.records) == 1
 
 
+def test_a_group_of_one_type_and_two_statuses_is_mixed(logged: Records) -> None:
+    app = app_raising(lambda: ExceptionGroup("", [HTTPException(404), HTTPException(403)]))
+    assert TestClient(app).get("/").status_code == 404
+    assert len(logged.records) == 1
+
+
 # --- handlers of the user ---
 
 
@@ -385,6 +395,23 @@ def test_a_handler_of_the_user_for_every_http_exception_keeps_its_say() -> None:
         return PlainTextResponse("mine", exc.status_code)
 
     assert TestClient(app).get("/").text == "mine"
+
+
+def test_handlers_in_the_place_of_fastapi_s_defaults_keep_their_say() -> None:
+    app = app_raising(lambda: HTTPException(418))
+
+    @app.exception_handler(StarletteHTTPException)
+    @app.exception_handler(RequestValidationError)
+    async def mine(request: Request, exc: Exception) -> PlainTextResponse:
+        return PlainTextResponse(f"mine: {type(exc).__name__}", 400)
+
+    @app.get("/items")
+    def items(number: int) -> None: ...
+
+    client = TestClient(app)
+    assert client.get("/").text == "mine: HTTPException"
+    assert client.get("/nowhere").text == "mine: HTTPException"
+    assert client.get("/items").text == "mine: RequestValidationError"
 
 
 @pytest.mark.parametrize("key", [500, Exception])

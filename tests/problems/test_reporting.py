@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from opentelemetry._logs import Logger, LoggerProvider, LogRecord
 
 from fastapi_prodkit import ProblemMiddleware
 from fastapi_prodkit._traceback import traceback_text
+
+from .served_like import as_a_server
 
 SECRET = "canary"
 
@@ -49,7 +50,7 @@ def test_fastapi_s_own_telemetry_sees_it_once(path: str) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(boom())
 
-    response = TestClient(app, raise_server_exceptions=False).get(path)
+    response = as_a_server(app).get(path)
     assert response.status_code == 500
     assert [name for name, _ in telemetry.seen] == ["http.server.request.exception"]
 

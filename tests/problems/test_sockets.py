@@ -16,6 +16,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from fastapi_prodkit import ProblemError, ProblemMiddleware, problem
 
+from .served_like import as_a_server
+
 
 @problem(status=409, type="room-full", detail="{room} is full", close_code=4409)
 class RoomFullError(Exception):
@@ -156,15 +158,6 @@ def test_a_reason_is_cut_to_what_a_close_frame_holds(client: TestClient, path: s
         with pytest.raises(WebSocketDisconnect) as caught:
             socket.receive_text()
     assert caught.value.reason == "é" * 61
-
-
-def as_a_server(app: FastAPI) -> TestClient:
-    """A client whose scopes look like those of a server: what broke is not raised into the test."""
-
-    async def served(scope: Scope, receive: Receive, send: Send) -> None:
-        await app({"asgi": {"version": "3.0"}, **scope}, receive, send)
-
-    return TestClient(served)
 
 
 def test_after_accept_an_unforeseen_error_is_1011_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,7 +13,6 @@ from fastapi import BackgroundTasks, FastAPI, HTTPException, Request, WebSocket
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, SecretStr, field_validator
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from fastapi_prodkit import (
@@ -25,20 +24,12 @@ from fastapi_prodkit import (
 )
 from fastapi_prodkit.request_logging import StreamSink
 
+from .served_like import as_a_server
+
 
 @problem(status=410, type="shelf-gone")
 class ShelfGoneError(Exception):
     pass
-
-
-def as_a_server(app: FastAPI) -> TestClient:
-    """A client whose scopes look like those of a server: what broke is not raised into the test."""
-
-    async def served(scope: Scope, receive: Receive, send: Send) -> None:
-        scope = scope if scope["type"] == "lifespan" else {**scope, "asgi": {"version": "3.0"}}
-        await app(scope, receive, send)
-
-    return TestClient(served, raise_server_exceptions=False)
 
 
 @pytest.fixture(params=[True, False])
