@@ -13,7 +13,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from importlib import import_module
 from pkgutil import walk_packages
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from fastapi import FastAPI
@@ -93,6 +93,7 @@ _PROBLEM: dict[str, list[Any]] = {
     "members": [["status"], *NAMES],
     "headers": [5, ["a"]],
     "close_code": [1006, 999, 5000, *NOT_COUNTS],
+    "description": TEXT,
 }
 
 _Tried = tuple[Callable[..., Any], Callable[..., Any], dict[str, list[Any]]]
@@ -276,14 +277,14 @@ TRIED: dict[str, _Tried] = {
     "Problem": (
         Problem,
         lambda **options: Problem(**{"status": 409, **options}),
-        {**_PROBLEM, "description": TEXT},
+        _PROBLEM,
     ),
     "problem": (problem, _declare, _PROBLEM),
     "Problems": (Problems, Problems, {"base": ["", "problems/", "/problems", *TEXT]}),
     "Problems.register": (
         Problems.register,
         lambda cls=KeyError, **options: Problems().register(cls, **{"status": 409, **options}),
-        {**_PROBLEM, "cls": [object, BaseException, 5], "description": TEXT},
+        {**_PROBLEM, "cls": [object, BaseException, 5]},
     ),
     "JWTAuth": (
         JWTAuth,
@@ -460,7 +461,20 @@ def _parameters(subject: Callable[..., Any]) -> list[inspect.Parameter]:
         parameters = list(inspect.signature(subject).parameters.values())
     except ValueError:
         return []
-    return [each for each in parameters if each.name not in ("self", "app")]
+    return [
+        each
+        for parameter in parameters
+        for each in _unpacked(subject, parameter)
+        if each.name not in ("self", "app")
+    ]
+
+
+def _unpacked(subject: Callable[..., Any], parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    """The options behind `**options: Unpack[Options]`."""
+    if "Unpack[" not in str(parameter.annotation):
+        return [parameter]
+    (options,) = get_args(get_type_hints(subject)[parameter.name])
+    return [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in options.__annotations__]
 
 
 def _cases() -> list[Any]:
