@@ -67,14 +67,14 @@ class Engine:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.store = store
-        self.stamps = Stamps(store)
+        self.is_alone = isinstance(store, MemoryStore)  # nobody else to take leases against
+        self.stamps = Stamps(store, at_once=not self.is_alone)
         self.lease = lease
         self.compress_above = compress_above
         self.clock = clock
         self.chance = chance
         self.epoch = 0
         self.is_installed = False
-        self.is_alone = isinstance(store, MemoryStore)  # nobody else to take leases against
         self._flights: dict[Any, Ticket] = {}
         self._owed: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -79,10 +79,9 @@ class CachedRoute:
         plan = self._plans[id(matched(scope))]
         inputs = plan.inputs_now()
         asked = Asked(scope["headers"])
-        call = _Call(slot, request, response, kwargs, asked, inputs)
         if slot.refresh is not None:
-            return await self._capture(call, slot.refresh)
-        reason = self._bypass(call)
+            return await self._capture(_Call(slot, request, response, kwargs, asked, inputs), slot.refresh)
+        reason = self._bypass(scope["method"], inputs, asked)
         if reason is not None:
             slot.note = cache_status(*reason)
             return await self._compute(kwargs)
@@ -91,6 +90,7 @@ class CachedRoute:
         if plan.has_lane and slot.lane is not None and not asked.credentials:
             slot.lane.learn(scope, key, stamps, self.engine, self.options)
         if asked.control and ("only-if-cached" in asked.control or self.options.obeys_clients):
+            call = _Call(slot, request, response, kwargs, asked, inputs)
             return await self._controlled(call, key, stamps)
         engine, found = self.engine, slot.found
         if found is None or found.key != key:
@@ -101,7 +101,7 @@ class CachedRoute:
         if scope["method"] == "HEAD":  # some responses to it have no content to keep for a GET
             slot.note = cache_status("fwd=miss")
             return await self._compute(kwargs)
-        return await self._answer(call, found)
+        return await self._answer(_Call(slot, request, response, kwargs, asked, inputs), found)
 
     async def unattached(self, kwargs: dict[str, Any]) -> Any:
         """FastAPI calls it, and no layer has prepared it: a route that is new, or no layer at all.
@@ -208,18 +208,18 @@ class CachedRoute:
     async def _compute(self, kwargs: dict[str, Any]) -> Any:
         return await self.options.call(self.arguments.function, (), kwargs)
 
-    def _bypass(self, call: _Call) -> tuple[str, ...] | None:
+    def _bypass(self, method: str, inputs: Inputs, asked: Asked) -> tuple[str, ...] | None:
         """Why this request is none of ours, in the words of RFC 9211."""
         options = self.options
         if options.is_disabled():
             return _bypass("disabled")
-        if call.request.scope["method"] not in options.methods:
+        if method not in options.methods:
             return ("fwd=method",)
-        if call.asked.range:
+        if asked.range:
             return _bypass("range")
-        if call.inputs.readers and not options.is_shared:
-            return _bypass(f"{call.inputs.readers[0]} reads the raw request")
-        if options.obeys_clients and "no-store" in call.asked.control:
+        if inputs.readers and not options.is_shared:
+            return _bypass(f"{inputs.readers[0]} reads the raw request")
+        if options.obeys_clients and "no-store" in asked.control:
             return ("fwd=request",)
         return None
 

@@ -31,23 +31,26 @@ class Stamps:
     """Reads are the engine's, in one round trip with the entry; here are the writes.
 
     :param lifetime: seconds that a stamp is held at least; it should be well above that of the entries.
+    :param at_once: whether calls to the store travel, so that several should go together.
     """
 
-    def __init__(self, store: Store, *, lifetime: float = 30 * _DAY) -> None:
+    def __init__(self, store: Store, *, lifetime: float = 30 * _DAY, at_once: bool = True) -> None:
         self._store = store
+        self._at_once = at_once
         self._lifetime = lifetime
 
     async def fill(self, keys: Sequence[str], held: Sequence[bytes | None]) -> tuple[bytes, ...]:
         """Give a stamp to each key that has none; return all, as they are now."""
-        if None not in held:
-            return tuple(held)  # type: ignore[arg-type]  # no None in it
-
-        async def one(key: str, stamp: bytes | None) -> bytes:
-            if stamp is not None:
-                return stamp
-            return await self._store.add(key, _fresh(), ttl=self._lifetime)
-
-        return tuple(await asyncio.gather(*map(one, keys, held)))
+        stamps = list(held)
+        missing = [place for place, stamp in enumerate(held) if stamp is None]
+        adding = [self._store.add(keys[place], _fresh(), ttl=self._lifetime) for place in missing]
+        if self._at_once and len(adding) > 1:
+            added = await asyncio.gather(*adding)
+        else:
+            added = [await each for each in adding]
+        for place, stamp in zip(missing, added, strict=True):
+            stamps[place] = stamp
+        return tuple(stamps)  # type: ignore[arg-type]  # no None in it any more
 
     async def renew(self, keys: Sequence[str]) -> None:
         """Invalidate everything that carries one of them."""
