@@ -2,9 +2,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
+from fastapi import Depends, FastAPI
 from pydantic import BaseModel
 
-from fastapi_prodkit import Cache
+from fastapi_prodkit import Cache, CacheMiddleware, ConfigurationError
+
+from .conftest import Connect
 
 
 class Rate(BaseModel):
@@ -81,3 +85,125 @@ async def test_while_disabled_everything_is_computed(cache: Cache) -> None:
     with cache.disabled():
         assert await count() == 2
     assert await count() == 1
+
+
+async def test_isolated_finds_nothing_from_outside_and_leaves_nothing(cache: Cache) -> None:
+    calls = []
+
+    @cache(ttl=60)
+    async def count() -> int:
+        calls.append(1)
+        return len(calls)
+
+    assert await count() == 1
+    with cache.isolated():
+        assert await count() == 2
+        assert await count() == 2
+        await cache.clear()
+    assert await count() == 1
+
+
+async def test_methods_count_the_object_by_its_own_key(cache: Cache) -> None:
+    calls = []
+
+    class Repository:
+        def __init__(self, tenant: str) -> None:
+            self.tenant = tenant
+
+        def __cache_key__(self) -> str:
+            return self.tenant
+
+        @cache(ttl=60)
+        async def find(self, number: int) -> str:
+            calls.append(number)
+            return f"{self.tenant} {number}"
+
+        @staticmethod
+        @cache(ttl=60)
+        async def static(number: int) -> int:
+            calls.append(number)
+            return number
+
+    assert [await Repository(name).find(1) for name in ("a", "b", "a")] == ["a 1", "b 1", "a 1"]
+    assert [await Repository.static(1), await Repository("a").static(1)] == [1, 1]
+    assert len(calls) == 3
+    await cache.invalidate(Repository.find, Repository("a"), 1)
+    await Repository("a").find(1)
+    await Repository("b").find(1)
+    assert len(calls) == 4
+
+
+async def test_a_value_that_would_come_back_different_is_refused(cache: Cache) -> None:
+    @cache(ttl=60)
+    async def pair() -> dict[str, object]:
+        return {"a": (1, 2)}
+
+    @cache(ttl=60)
+    async def bare():  # type: ignore[no-untyped-def]  # the case
+        return Rate(currency="EUR", value=1)
+
+    with pytest.raises(ConfigurationError, match=r"pair returned .* which would come back from the cache as"):
+        await pair()
+    with pytest.raises(ConfigurationError, match=r"bare returned .* annotate what"):
+        await bare()
+
+
+async def test_a_codec_of_ones_own_stores_anything(cache: Cache) -> None:
+    class Pair:
+        def encode(self, value: object) -> bytes:
+            assert isinstance(value, tuple)
+            return ",".join(map(str, value)).encode()
+
+        def decode(self, data: bytes) -> object:
+            return tuple(map(int, data.split(b",")))
+
+    calls = []
+
+    @cache(ttl=60, codec=Pair())
+    async def pair():  # type: ignore[no-untyped-def]  # anything
+        calls.append(1)
+        return (1, 2)
+
+    assert await pair() == await pair() == (1, 2)
+    assert calls == [1]
+
+
+async def test_a_decorated_endpoint_may_be_called_as_a_function(cache: Cache, connect: Connect) -> None:
+    app = FastAPI()
+    app.add_middleware(CacheMiddleware)
+    calls = []
+
+    @app.get("/rates/{currency}")
+    @cache(ttl=60)
+    async def rate(currency: str) -> Rate:
+        calls.append(currency)
+        return Rate(currency=currency, value=len(calls))
+
+    @app.get("/both")
+    async def both() -> list[Rate]:
+        return [await rate("EUR"), await rate("EUR")]
+
+    async with connect(app) as client:
+        assert {each["value"] for each in (await client.get("/both")).json()} == {1.0}
+        assert (await client.get("/rates/EUR")).json()["value"] == 2
+        assert (await client.get("/rates/EUR")).json()["value"] == 2
+
+
+async def test_a_cached_dependency_is_injected(cache: Cache, connect: Connect) -> None:
+    app = FastAPI()
+    app.add_middleware(CacheMiddleware)
+    calls = []
+
+    @cache(ttl=60)
+    async def settings(tenant: str) -> dict[str, str]:
+        calls.append(tenant)
+        return {"tenant": tenant}
+
+    @app.get("/")
+    async def index(found: dict[str, str] = Depends(settings)) -> dict[str, str]:
+        return found
+
+    async with connect(app) as client:
+        for tenant in ("a", "b", "a"):
+            assert (await client.get("/", params={"tenant": tenant})).json() == {"tenant": tenant}
+    assert calls == ["a", "b"]

@@ -221,6 +221,19 @@ class Cache:
         finally:
             self._off -= 1
 
+    @contextmanager
+    def isolated(self, store: Store | None = None) -> Iterator[Self]:
+        """Inside, everything is kept in `store`, by default an empty memory: for a test of its own.
+
+        A cache that is a global of an app under test forgets nothing outside, and finds nothing inside.
+        """
+        before = self._engine.store
+        self._engine.use(store if store is not None else MemoryStore())
+        try:
+            yield self
+        finally:
+            self._engine.use(before)
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -66,18 +66,22 @@ class Engine:
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self.store = store
-        self.is_alone = isinstance(store, MemoryStore)  # nobody else to take leases against
-        self.stamps = Stamps(store, at_once=not self.is_alone)
+        self.use(store)
         self.lease = lease
         self.compress_above = compress_above
         self.clock = clock
         self.chance = chance
         self.epoch = 0
         self.is_installed = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def use(self, store: Store) -> None:
+        """Keep everything in `store` from now on, and forget what is owed to another."""
+        self.store = store
+        self.is_alone = isinstance(store, MemoryStore)  # nobody else to take leases against
+        self.stamps = Stamps(store, at_once=not self.is_alone)
         self._flights: dict[Any, Ticket] = {}
         self._owed: set[str] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def find(self, key: str, stamp_keys: tuple[str, ...]) -> Found:
         """One round trip. An entry whose stamps are not those of now is none."""
