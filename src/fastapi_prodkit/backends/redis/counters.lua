@@ -1,9 +1,9 @@
 -- Weigh charges as one decision: all of their limits are charged, or none.
 --
--- ARGV: a clock in microseconds or '', 1 to charge even beyond a limit, then for each charge: its limits (in
--- words: algorithm, capacity, quota, window and the edges of calendar periods, joined by commas; limits parted
--- by ';'), its cost, 1 if the cost has to fit but is not charged, and the token that is held.
--- Times are microseconds. Returns, for each limit: fits, remaining, reset, retry (-1: never).
+-- ARGV: a clock in microseconds or '', 1 to charge even beyond a limit, then for each charge two: 'cost dry
+-- token', where dry is 1 if the cost has to fit but is not charged, and its limits, each in words followed by
+-- ';': algorithm, capacity, quota, window, edges of calendar periods joined by commas.
+-- Times are microseconds. Returns, in one string, for each limit: fits, remaining, reset, retry (-1: never).
 -- The formulas are those of backends/memory/algorithms.py.
 
 local now
@@ -184,8 +184,9 @@ algorithms.concurrent = {
 local weighed, fits_all, force = {}, true, ARGV[2] == '1'
 local position = 3
 while ARGV[position] do
-  local cost, dry, token = tonumber(ARGV[position + 1]), ARGV[position + 2] == '1', ARGV[position + 3]
-  for name, capacity, quota, window, edges in string.gmatch(ARGV[position], '(%a+) (%d+) (%d+) (%d+) ([%d,-]*);') do
+  local cost, dry, token = string.match(ARGV[position], '(%S+) (%d) (.*)')
+  cost, dry = tonumber(cost), dry == '1'
+  for name, capacity, quota, window, edges in string.gmatch(ARGV[position + 1], '(%a+) (%d+) (%d+) (%d+) ([%d,-]*);') do
     local limit = {
       capacity = tonumber(capacity),
       quota = tonumber(quota),
@@ -204,7 +205,7 @@ while ARGV[position] do
       key = key, limit = limit, algorithm = algorithm, state = state, fits = fits, writes = cost ~= 0 and not dry,
     }
   end
-  position = position + 4
+  position = position + 2
 end
 
 local results = {}
@@ -216,9 +217,12 @@ for _, each in ipairs(weighed) do
   if (force or fits_all) and each.writes then
     state = each.algorithm.charge(each.key, limit, state, limit.cost)
   end
-  results[#results + 1] = each.fits and 1 or 0
-  results[#results + 1] = math.max(0, math.floor(limit.capacity - state.used + limit.slack))
-  results[#results + 1] = math.ceil(each.algorithm.reset(limit, state))
-  results[#results + 1] = math.ceil(retry)
+  results[#results + 1] = string.format(
+    '%d %.0f %.0f %.0f',
+    each.fits and 1 or 0,
+    math.max(0, math.floor(limit.capacity - state.used + limit.slack)),
+    math.ceil(each.algorithm.reset(limit, state)),
+    math.ceil(retry)
+  )
 end
-return results
+return table.concat(results, ' ')

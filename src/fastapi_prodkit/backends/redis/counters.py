@@ -94,10 +94,10 @@ class RedisCounters:
         for subject, limits, cost, dry, token in charges:
             prefix = f"{self._prefix}rl:{{{subject}}}:"
             keys += [prefix + limit.name for limit in limits]
-            arguments += (self._words(limits), cost, int(dry), token)
+            arguments += (f"{cost} {dry:d} {token}", self._words(limits))
         if not keys:
             return []
-        found = await _WEIGH.run(self._wire, keys, arguments)
+        found = (await _WEIGH.run(self._wire, keys, arguments)).split()
         return [_verdict(*found[index : index + 4]) for index in range(0, len(found), 4)]
 
     async def _weigh_apart(self, charges: Sequence[Charge], force: bool) -> list[Verdict]:
@@ -145,8 +145,9 @@ class RedisCounters:
         return f"{self._prefix}rl:{{{subject}}}:{limit.name}"
 
 
-def _verdict(fits: int, remaining: int, reset: int, retry: int) -> Verdict:
-    return Verdict(bool(fits), remaining, reset / 1e6, math.inf if retry < 0 else retry / 1e6)
+def _verdict(fits: bytes, remaining: bytes, reset: bytes, retry: bytes) -> Verdict:
+    wait = int(retry)
+    return Verdict(fits == b"1", int(remaining), int(reset) / 1e6, math.inf if wait < 0 else wait / 1e6)
 
 
 def _flat(verdicts: Sequence[list[Verdict]]) -> list[Verdict]:
