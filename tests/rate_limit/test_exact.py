@@ -50,10 +50,10 @@ async def test_four_processes_on_one_server_admit_the_quota_over_two_connections
         async with httpx2.AsyncClient(
             base_url=server.url, limits=httpx2.Limits(max_connections=100), timeout=30
         ) as client:
-            answers = await asyncio.gather(*(client.get("/") for _ in range(1000)))
+            answers = await asyncio.gather(*(client.get("/") for _ in range(500)))
         assert _clients(redis_server) - before <= 8
     statuses = Counter(each.status_code for each in answers)
-    assert statuses == {200: 50, 429: 950}
+    assert statuses == {200: 50, 429: 450}
     admitted = [each for each in answers if each.status_code == 200]
     assert sorted(int(each.headers["ratelimit"].split("r=")[1].split(";")[0]) for each in admitted) == list(
         range(50)
@@ -94,7 +94,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), _STEPS)
 def test_the_cell_rate_algorithm_admits_what_the_exact_model_admits(
     quota: int, burst: int, steps: list[tuple[int, int, str]]

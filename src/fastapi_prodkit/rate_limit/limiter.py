@@ -180,11 +180,11 @@ class RateLimiter:
         if self._disabled:
             return [], Decision(_NONE, ())
         demands: list[Demand] = []
+        demand: Demand | None
         for rule, place in rules:
-            identity: Any = rule.terms.key(connection)
+            identity: Any = rule.key(connection)
             if identity is not None and identity.__class__ is not str:
                 identity = await value(identity)
-            demand: Demand | None
             if rule.is_plain and cost is None:
                 demand = rule.plain_demand(identity, place)
             else:

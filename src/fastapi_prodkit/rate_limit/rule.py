@@ -49,6 +49,8 @@ class RateLimit:
     def __init__(self, limiter: RateLimiter, limit: str | Plan | Rate, terms: Terms) -> None:
         self.limiter = limiter
         self.terms = terms
+        self.key = terms.key
+        self._cost = terms.cost if isinstance(terms.cost, int) else 1
         self.refused = 0
         """How many requests it refused here; in shadow, would have refused."""
         self.places: set[str] = set() if terms.name is None else {self._named()}
@@ -154,8 +156,8 @@ class RateLimit:
         found = self._static.get(place)
         if found is None:
             found = self._static[place] = self.policies(place, self._rates)
-        cost: Any = self.terms.cost
-        return Demand(self, place, found, (Charge(self.limiter.subject(identity), found.limits, cost),))
+        subject = self.limiter.subject(identity)
+        return Demand(self, place, found, (Charge(subject, found.limits, self._cost),))
 
     async def demand(
         self, connection: HTTPConnection, identity: str | None, place: str, *, cost: int | None = None
