@@ -148,8 +148,14 @@ class RedisSentinel:
         return f"redis+sentinel://127.0.0.1:{self.sentinel.port}/{self.service}/0"
 
     def fail_over(self) -> None:
-        """Ask the sentinel to swap the two; both stay up."""
+        """Have the sentinel swap the two; both stay up."""
         _wait(lambda: self.sentinel.command("SENTINEL", "FAILOVER", self.service).startswith("+OK"))
+
+    def has_failed_over(self) -> bool:
+        try:
+            return "role:master" in self.replica.command("INFO", "replication")
+        except ConnectionError:  # the sentinel hangs up on the clients of a server that it promotes
+            return False
 
     def close(self) -> None:
         for server in (self.sentinel, self.replica, self.primary):

@@ -115,6 +115,15 @@ async def test_keys_are_followed_while_their_slot_moves_and_after(redis_cluster:
         assert await backend.store.get(key) == [b"back"]
 
 
+async def test_one_node_of_a_cluster_taken_for_a_server_says_how_to_name_it(
+    redis_cluster: RedisCluster,
+) -> None:
+    async with RedisBackend(redis_cluster.primaries[0].url, timeout=5) as backend:
+        elsewhere = _keys_of(redis_cluster)[1][0]
+        with pytest.raises(UnavailableError, match=r"redis\+cluster://"):
+            await backend.store.set(elsewhere, b"1", ttl=60)
+
+
 async def test_a_killed_primary_concerns_its_own_keys_until_its_replica_takes_over(
     fault_cluster: RedisCluster,
 ) -> None:

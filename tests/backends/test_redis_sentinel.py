@@ -67,7 +67,7 @@ async def test_a_primary_that_was_demoted_is_left_for_the_new_one(fault_sentinel
     async with RedisBackend(fault_sentinel.url, timeout=0.5) as backend:
         async with calling(lambda: backend.store.set("key", b"1", ttl=60)) as calls:
             fault_sentinel.fail_over()
-            while "role:master" not in new.command("INFO", "replication"):
+            while not fault_sentinel.has_failed_over():
                 await asyncio.sleep(0.02)
             old.command("REPLICAOF", "127.0.0.1", str(new.port))  # as the sentinel does somewhat later
             while not calls.refused:

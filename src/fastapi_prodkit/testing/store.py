@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 from ..typing import Store
 
@@ -71,9 +72,14 @@ class StoreContract:
         assert await store.get("lease") == [None]
 
     async def test_keys_are_taken_literally(self, store: Store) -> None:
-        for key in ("a b", "a*", "{a}b", "ключ", "a\r\nFLUSHALL\r\n", "'); redis.call('FLUSHALL"):
-            await store.set(key, key.encode(), ttl=60)
-            assert await store.get(key) == [key.encode()]
+        for key in ("a b", "a*", "{a}b", "ключ", "a\r\nFLUSHALL\r\n", "'); redis.call('FLUSHALL", "\ud800"):
+            value = key.encode("utf-8", "surrogatepass")
+            await store.set(key, value, ttl=60)
+            assert await store.get(key) == [value]
+
+    async def test_an_endless_lifetime_is_a_long_one(self, store: Store) -> None:
+        await store.set("key", b"value", ttl=math.inf)
+        assert await store.get("key") == [b"value"]
 
 
 async def _until(store: Store, key: str, value: bytes, ttl: float) -> None:

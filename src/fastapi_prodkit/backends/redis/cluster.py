@@ -74,8 +74,7 @@ class ClusterLink:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])
         links, self._links, self._owners = self._links, {}, []
         await asyncio.gather(*(link.close() for link in links.values()))
 

@@ -38,7 +38,6 @@ Dial = Callable[..., Coroutine[Any, Any, AbstractConnection]]
 _PUSHED = object()  # what the parser hands back in place of a push
 _LATE = 0.02  # a timer this late means that the loop was stalled, not the server
 _ELSEWHERE = (ReadOnlyError, MasterDownError)  # this is not, or no longer, the server to talk to
-_FOR_THE_CALLER = (NoScriptError, AskError)  # answers that the layer above knows how to go on from
 
 
 class _Call:
@@ -73,6 +72,7 @@ class Link:
     :param dial: makes a fresh, unconnected connection.
     :param timeout: seconds that a reply may take; the connection is dropped after it.
     :param purpose: what the connection is for, for the log.
+    :param passes: errors that the layer above knows how to go on from; others become `UnavailableError`.
     :param greeting: commands for each new connection, before it counts as up.
     :param on_push: called with what the server says unasked (RESP3), in order with the replies.
     :param on_up: called whenever a connection is established.
@@ -88,6 +88,7 @@ class Link:
         *,
         timeout: float,
         purpose: str = "commands",
+        passes: tuple[type[ResponseError], ...] = (NoScriptError,),
         greeting: Sequence[Command] = (),
         on_push: Callable[[Any], None] | None = None,
         on_up: Callable[[], None] | None = None,
@@ -99,6 +100,7 @@ class Link:
         self.dial = dial
         self._timeout = timeout
         self._purpose = purpose
+        self._passes = passes
         self._greeting = [*greeting, ("PING",)]
         self._on_push = on_push
         self._on_up = on_up
@@ -147,8 +149,7 @@ class Link:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])
 
     async def call(self, *command: Any) -> Any:
         """The reply to one command.
@@ -260,7 +261,7 @@ class Link:
             except _ELSEWHERE:
                 raise
             except ResponseError as error:
-                reply = error if isinstance(error, _FOR_THE_CALLER) else unavailable(error)
+                reply = error if isinstance(error, self._passes) else unavailable(error)
             if reply is _PUSHED:
                 continue
             call = calls[0]
@@ -332,6 +333,9 @@ def forget(told: asyncio.Future[Any]) -> None:
 
 def unavailable(error: BaseException) -> UnavailableError:
     """What a caller sees of an error of the client library."""
-    wrapped = UnavailableError(f"the Redis server did not answer: {type(error).__name__}: {error}")
+    text = f"the Redis server did not answer: {type(error).__name__}: {error}"
+    if isinstance(error, AskError):
+        text += " (it is part of a cluster: write redis+cluster:// in the URL)"
+    wrapped = UnavailableError(text)
     wrapped.__cause__ = error
     return wrapped

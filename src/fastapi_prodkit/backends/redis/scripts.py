@@ -20,7 +20,7 @@ class Script:
         self._source = source
         self._digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
-    async def run(self, wire: Wire, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+    async def run(self, wire: Wire, keys: Sequence[str | bytes], arguments: Sequence[Any]) -> Any:
         try:
             return await wire.call("EVALSHA", self._digest, len(keys), *keys, *arguments)
         except NoScriptError:

@@ -55,7 +55,7 @@ class TrackedRedisStore(RedisStore):
 
     async def read(self, *keys: str) -> list[tuple[bytes | None, float]]:
         """The value of each key, and the seconds that are left of its lifetime."""
-        commands = [(name, self._prefix + key) for key in keys for name in ("GET", "PTTL")]
+        commands = [(name, self._key(key)) for key in keys for name in ("GET", "PTTL")]
         replies = await self._wire.many(*commands)
         values, lifetimes = replies[::2], replies[1::2]
         return [(value, _seconds(left)) for value, left in zip(values, lifetimes, strict=True)]
@@ -65,7 +65,7 @@ class TrackedRedisStore(RedisStore):
         if keys is None:
             self._lost()
         else:
-            self._changed([key.decode().removeprefix(self._prefix) for key in keys])
+            self._changed([key.decode("utf-8", "surrogatepass").removeprefix(self._prefix) for key in keys])
 
 
 def _seconds(milliseconds: int) -> float:

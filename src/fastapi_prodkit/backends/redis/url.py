@@ -6,12 +6,13 @@ import asyncio
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError
+from redis.exceptions import AskError, NoScriptError, RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from ...errors import ConfigurationError, UnavailableError
@@ -60,8 +61,8 @@ def wire(url: str, *, protocol: int = 2, on_lost: Callable[[], None] | None = No
         a password.
     """
 
-    def link(dial: Dial) -> Link:
-        return Link(dial, on_lost=on_lost, **options)
+    def link(dial: Dial, **more: Any) -> Link:
+        return Link(dial, on_lost=on_lost, **options, **more)
 
     parts = _split(url)
     if parts.kind == "sentinel":
@@ -72,7 +73,8 @@ def wire(url: str, *, protocol: int = 2, on_lost: Callable[[], None] | None = No
         return pool.connection_class(**{**pool.connection_kwargs, **options})
 
     if parts.kind == "cluster":
-        return ClusterLink(parts.hosts, dial, link, on_change=on_lost)
+        redirected = partial(link, passes=(NoScriptError, AskError))
+        return ClusterLink(parts.hosts, dial, redirected, on_change=on_lost)
     return link(dial)
 
 
