@@ -31,7 +31,7 @@ OUTCOMES = {"ok", "client_error", "server_error", "client_disconnect", "cancelle
 @pytest.fixture(autouse=True)
 def noticed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server double sees a departure at once, so the first millisecond is no exception here."""
-    monkeypatch.setattr("fastapi_prodkit.request_logging.exchange._UNNOTICED", 0.0)
+    monkeypatch.setattr("fastapi_prodkit.request_logging.exchange._UNNOTICED", -1.0)
 
 
 @dataclass

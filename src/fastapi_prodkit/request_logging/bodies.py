@@ -11,7 +11,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .._arguments import count, names
 from .exchange import HTTPExchange, Policy
-from .identity import Ids
 
 __all__ = ["Bodies", "CapturingExchange"]
 
@@ -115,10 +114,8 @@ class Capture:
 class CapturingExchange(HTTPExchange):
     """An exchange that keeps copies of its bodies."""
 
-    def __init__(
-        self, ids: Ids, scope: Scope, receive: Receive, send: Send, policy: Policy, bodies: Bodies
-    ) -> None:
-        super().__init__(ids, scope, receive, send, policy)
+    def __init__(self, scope: Scope, receive: Receive, send: Send, policy: Policy, bodies: Bodies) -> None:
+        super().__init__(scope, receive, send, policy)
         self._bodies = bodies
         self._request = Capture(bodies.limit if bodies.request else 0)
         self._response = Capture(bodies.limit if bodies.response else 0)

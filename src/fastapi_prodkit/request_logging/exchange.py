@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .._asgi import FAILURES
 from .context import RequestContext
-from .identity import Ids
+from .identity import fresh_digits
 from .timing import server_timing
 
 __all__ = ["Exchange", "HTTPExchange", "Outcome", "Policy"]
@@ -56,8 +56,10 @@ class Exchange(RequestContext):
     done = False
     record: dict[str, Any] | None = None
 
-    def __init__(self, ids: Ids, scope: Scope, receive: Receive, send: Send, policy: Policy) -> None:
-        self.request_id, self.trace_id, self.span_id = ids
+    def __init__(self, scope: Scope, receive: Receive, send: Send, policy: Policy) -> None:
+        digits = fresh_digits()
+        self.request_id = self.trace_id = digits[:32]
+        self.span_id = digits[32:]
         self.scope = scope
         self._receive = receive
         self._send = send
@@ -175,7 +177,8 @@ class HTTPExchange(Exchange):
         else:
             last = kind in _LAST_WORDS and not message.get("more_trailers", False)
         if last:
-            self._look_for_departure()
+            if perf_counter() - self.start > _UNNOTICED:
+                self._look_for_departure()
             self._last = True
         try:
             await self._send(message)
@@ -236,7 +239,7 @@ class HTTPExchange(Exchange):
         `receive()` is stepped once by hand. It is not while a body waits to be read (that would ask for it,
         or buffer it), nor while the app itself receives: then the message comes by anyway.
         """
-        if self.unread or self._receiving or self.disconnected or perf_counter() - self.start < _UNNOTICED:
+        if self.unread or self._receiving or self.disconnected:
             return
         pending = self._pending = self._pending or []
         for _ in range(2):

@@ -7,9 +7,7 @@ from random import getrandbits  # ids name a request and protect nothing; a fork
 
 from .context import RequestContext
 
-__all__ = ["Ids", "continue_trace", "fresh_ids", "join_span", "read_request_id", "read_traceparent"]
-
-Ids = tuple[str, str, str]
+__all__ = ["continue_trace", "fresh_digits", "join_span", "read_request_id", "read_traceparent"]
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@~-]{0,127}")
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -33,11 +31,12 @@ def read_traceparent(value: bytes | None) -> tuple[str, str, str] | None:
     return trace.decode("ascii"), parent.decode("ascii"), flags.decode("ascii")
 
 
-def fresh_ids() -> Ids:
-    """A trace id of 128 random bits and a span id of 64, in hexadecimal; the request's id is its trace's."""
-    digits = getrandbits(192).to_bytes(24, "little").hex()
-    trace = digits[:32]
-    return trace, trace, digits[32:]
+def fresh_digits() -> str:
+    """192 random bits in hexadecimal: a trace id of 32 digits, and a span id of 16.
+
+    The trace id is the request's id too, where the trace begins with it.
+    """
+    return getrandbits(192).to_bytes(24, "little").hex()
 
 
 def continue_trace(context: RequestContext, traceparent: bytes) -> None:

@@ -19,7 +19,7 @@ from .bodies import Bodies, CapturingExchange
 from .context import current
 from .exchange import Exchange, HTTPExchange, Policy
 from .flight import land
-from .identity import continue_trace, fresh_ids, join_span, read_request_id
+from .identity import continue_trace, join_span, read_request_id
 from .process import SERVER_ACCESS_LOGGERS, ProcessHold
 from .quick import QuickLines
 from .record import LEVELS, Record, Recorder
@@ -144,13 +144,14 @@ class RequestLoggingMiddleware:
 
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        ids = fresh_ids()
-        made = (ids, scope, receive, send, self._policy)
         exchange: Exchange
         if scope["type"] == "websocket":
-            exchange = SocketExchange(*made)
+            exchange = SocketExchange(scope, receive, send, self._policy)
         else:
-            exchange = HTTPExchange(*made) if self._bodies is None else CapturingExchange(*made, self._bodies)
+            if self._bodies is None:
+                exchange = HTTPExchange(scope, receive, send, self._policy)
+            else:
+                exchange = CapturingExchange(scope, receive, send, self._policy, self._bodies)
             if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
                 exchange.unread = True
         if self._id_header in headers and self._clients.trusts(scope):

@@ -10,6 +10,7 @@ import os
 from json.encoder import encode_basestring_ascii
 from time import time
 
+from .._asgi import FAILURES
 from .._client import TrustedProxies
 from .._fastapi import RouteTable
 from .exchange import HTTPExchange
@@ -45,19 +46,19 @@ class QuickLines:
 
     def line(self, exchange: HTTPExchange, routes: RouteTable | None) -> bytes | None:
         """The line with its line break, or `None` for an exchange that needs its record made."""
-        scope, status = exchange.scope, exchange.status
-        if not exchange.complete or status is None or status >= 400 or scope["method"] not in METHODS:
+        scope = exchange.scope
+        if not exchange.complete or exchange.bound is not None or exchange.timings is not None:
             return None
-        if exchange.bound is not None or exchange.timings is not None or exchange.parent_id is not None:
-            return None
-        if exchange.failure is not None:
+        if exchange.parent_id is not None or (FAILURES in scope and exchange.failure is not None):
             return None
         route = (routes.template(scope) if routes is not None else None) or UNMATCHED
+        shape = (route, exchange.status, scope["method"], scope.get("scheme"), scope.get("http_version"))
+        template = self._templates.get(shape)
+        if template is None:
+            template = self._learn(shape, exchange, routes)
         client = self._clients.client(scope)
-        if route in self._quiet or (client is not None and not client.isprintable()):
+        if not template or (client is not None and not client.isprintable()):
             return None
-        shape = (route, status, scope["method"], scope.get("scheme"), scope.get("http_version"))
-        template = self._templates.get(shape) or self._learn(shape, exchange, routes)
         start = exchange.start
         values = (
             self._recorder.timestamp(time()),
@@ -73,6 +74,10 @@ class QuickLines:
         return (template % values).encode("ascii")
 
     def _learn(self, shape: Shape, exchange: HTTPExchange, routes: RouteTable | None) -> str:
+        """The template of this shape; empty for one that is always made the long way."""
+        route, status, method, *_ = shape
+        if status is None or status >= 400 or method not in METHODS or route in self._quiet:
+            return ""
         record = self._recorder.record(exchange, routes)
         mark = os.urandom(8).hex()
         for name in _VARYING:
