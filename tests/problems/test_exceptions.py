@@ -123,6 +123,14 @@ def test_a_registration_wins_over_a_declaration() -> None:
     assert "mug" not in response.text
 
 
+def test_a_registration_holds_from_the_moment_it_is_made() -> None:
+    problems = Problems()
+    client = TestClient(app_raising(lambda: OutOfStockError("mug"), problems=problems))
+    assert client.get("/").status_code == 409
+    problems.register(OutOfStockError, status=410)
+    assert client.get("/").status_code == 410
+
+
 def test_a_declared_server_error_is_answered_logged_and_given_to_the_hooks(logged: Records) -> None:
     seen: list[BaseException] = []
     response = TestClient(app_raising(SupplierError, on_error=seen.append)).get("/")

@@ -62,9 +62,7 @@ MIDDLEWARES = st.lists(
 )
 
 
-def _app(
-    error: Exception | None, media: bytes, chunks: list[bytes] | None, ends: bool, between: Any
-) -> FastAPI:
+def _app(error: Exception, media: bytes, chunks: list[bytes] | None, ends: bool, between: Any) -> FastAPI:
     async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
         if chunks is not None:
             headers = [(b"content-type", media)]

@@ -198,6 +198,7 @@ def polyglot() -> TestClient:
         ("de", "de", "Pflichtfeld"),
         ("de-AT, en;q=0.5", "de", "Pflichtfeld"),
         ("fr, pt-BR;q=0.8, de;q=0.4", "pt-BR", "Obrigatório"),
+        ("de;q=0.4, pt-BR;q=0.8", "pt-BR", "Obrigatório"),
         ("PT-br", "pt-BR", "Obrigatório"),
         ("en, de;q=0.9", None, "Field required"),
         ("fr", None, "Field required"),
