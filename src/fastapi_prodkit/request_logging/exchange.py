@@ -36,11 +36,13 @@ class Policy:
     """What all exchanges of a middleware have in common.
 
     :param over: is given each exchange once, when it is over.
+    :param raises: whether `send` may raise an OSError for a client that left: since version 2.4 of ASGI.
     """
 
     over: Callable[[Any], None]
     id_header: bytes
     server_timing: bool
+    raises: bool
 
 
 class Exchange(RequestContext):
@@ -64,6 +66,7 @@ class Exchange(RequestContext):
         self._receive = receive
         self._send = send
         self._policy = policy
+        self._forward = self._send_guarded if policy.raises else send
         self.start = perf_counter()
 
     @property
@@ -96,6 +99,13 @@ class Exchange(RequestContext):
             self.last_byte = perf_counter()
             self._policy.over(self)
 
+    async def _send_guarded(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError:
+            self.disconnected = True
+            raise
+
     def add_fields(self, record: dict[str, Any]) -> None:
         """What this kind of exchange knows beyond the fields that all have."""
 
@@ -115,7 +125,6 @@ class HTTPExchange(Exchange):
     _receiving = False
     _trailers = False
     _last = False
-    _send_chunk: Send | None = None
     _pending: list[Message | Awaitable[Message]] | None = None
 
     @property
@@ -149,26 +158,17 @@ class HTTPExchange(Exchange):
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
-        """No coroutine of its own: a chunk of a stream costs one call more, and nothing to wait through."""
+        """No coroutine of its own: what is not the end costs one call more, and nothing to wait through."""
         if message.get("more_body"):
             self.bytes_out += len(message.get("body", b""))
-            return (self._send_chunk or self._how_to_send_chunks())(message)
+            return self._forward(message)
         if message["type"] == "http.response.start":
-            return self._send_start(message)
+            self.status = message["status"]
+            if message.get("trailers"):
+                self._trailers = True
+            self.first_byte = perf_counter()
+            return self._forward({**message, "headers": self._headers(message)})
         return self._send_rest(message)
-
-    def _how_to_send_chunks(self) -> Send:
-        """A server may raise what it has to say of a client that left only since version 2.4 of ASGI."""
-        raises = self.scope.get("asgi", {}).get("spec_version", "2.0") >= "2.4"
-        self._send_chunk = self._send_guarded if raises else self._send
-        return self._send_chunk
-
-    async def _send_guarded(self, message: Message) -> None:
-        try:
-            await self._send(message)
-        except OSError:
-            self.disconnected = True
-            raise
 
     async def _send_rest(self, message: Message) -> None:
         kind = message["type"]
@@ -180,11 +180,7 @@ class HTTPExchange(Exchange):
             if perf_counter() - self.start > _UNNOTICED:
                 self._look_for_departure()
             self._last = True
-        try:
-            await self._send(message)
-        except OSError:
-            self.disconnected = True
-            raise
+        await self._forward(message)
         if not self.disconnected:
             self.bytes_out += len(message.get("body", b""))
         if last and not self.done:
@@ -194,16 +190,6 @@ class HTTPExchange(Exchange):
             self.done = True
             self.last_byte = perf_counter()
             self._policy.over(self)
-
-    async def _send_start(self, message: Message) -> None:
-        self.status = message["status"]
-        self._trailers = message.get("trailers", False)
-        try:
-            await self._send({**message, "headers": self._headers(message)})
-        except OSError:
-            self.disconnected = True
-            raise
-        self.first_byte = perf_counter()
 
     def failed(self, error: BaseException) -> None:
         self.error = error

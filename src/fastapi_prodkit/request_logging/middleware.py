@@ -97,7 +97,8 @@ class RequestLoggingMiddleware:
         self._observers = functions("observe", observe)
         self._id_header = field_name("request_id_header", request_id_header)
         self._new_id = None if new_request_id is None else function("new_request_id", new_request_id)
-        self._policy = Policy(self._over, self._id_header, server_timing)
+        self._policy: Policy | None = None
+        self._server_timing = server_timing
         self._quick = (
             QuickLines(self._recorder, self._clients, self._sampling.quiet)
             if format is formats.otel
@@ -144,14 +145,15 @@ class RequestLoggingMiddleware:
 
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        policy = self._policy or self._learn_policy(scope)
         exchange: Exchange
         if scope["type"] == "websocket":
-            exchange = SocketExchange(scope, receive, send, self._policy)
+            exchange = SocketExchange(scope, receive, send, policy)
         else:
             if self._bodies is None:
-                exchange = HTTPExchange(scope, receive, send, self._policy)
+                exchange = HTTPExchange(scope, receive, send, policy)
             else:
-                exchange = CapturingExchange(scope, receive, send, self._policy, self._bodies)
+                exchange = CapturingExchange(scope, receive, send, policy, self._bodies)
             if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
                 exchange.unread = True
         if self._id_header in headers and self._clients.trusts(scope):
@@ -163,6 +165,12 @@ class RequestLoggingMiddleware:
         if self._traced:
             join_span(exchange)
         return exchange
+
+    def _learn_policy(self, scope: Scope) -> Policy:
+        """From the first request: the scope of a lifespan has a version of its own."""
+        raises = scope.get("asgi", {}).get("spec_version", "2.0") >= "2.4"
+        self._policy = Policy(self._over, self._id_header, self._server_timing, raises)
+        return self._policy
 
     def _over(self, exchange: Exchange) -> None:
         """Write its record. Nothing that goes wrong here may reach the client."""

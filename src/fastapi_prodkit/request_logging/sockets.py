@@ -94,13 +94,6 @@ class SocketExchange(Exchange):
             else:
                 self.close_code = message.get("code", 1000)
 
-    async def _forward(self, message: Message) -> None:
-        try:
-            await self._send(message)
-        except OSError:
-            self.disconnected = True
-            raise
-
     def failed(self, error: BaseException) -> None:
         if self.closed_by == "client" and isinstance(error, WebSocketDisconnect | OSError):
             return
