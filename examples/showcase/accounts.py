@@ -5,7 +5,7 @@ import hmac
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, SecretStr
 
-from fastapi_prodkit import JWTAuth, ProblemError, RateLimiter
+from fastapi_prodkit import JWTAuth, ProblemError, RateLimiter, raises
 
 CUSTOMERS = {"ada": ("wonderland", "free"), "grace": ("cobol", "pro")}
 """Name, password and plan. A real shop keeps password hashes."""
@@ -35,6 +35,7 @@ def router(auth: JWTAuth, limiter: RateLimiter) -> APIRouter:
     guesses = limiter("10/minute", statuses={401})  # by address, and only what failed counts
 
     @routes.post("/login", dependencies=[Depends(guesses)])
+    @raises(401)
     async def login(credentials: Credentials) -> Token:
         expected, _ = CUSTOMERS.get(credentials.name, ("", "free"))
         given = credentials.password.get_secret_value()

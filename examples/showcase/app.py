@@ -13,12 +13,14 @@ from fastapi_prodkit import (
     Hub,
     JWTAuth,
     ProblemMiddleware,
+    Problems,
     RateLimiter,
     RateLimitMiddleware,
     RequestLoggingMiddleware,
     Resources,
     Tasks,
     backend_from_url,
+    problem_pages,
 )
 
 from . import accounts, catalogue, exports, orders
@@ -34,16 +36,18 @@ def create_app(url: str | None = None) -> FastAPI:
     auth = JWTAuth(SECRET, algorithms=["HS256"])
     hub = Hub(backend.bus)
     tasks = Tasks()
+    problems = Problems()
     resources = Resources(backend, tasks, hub)
 
     app = FastAPI(title="The shop", lifespan=resources)
     app.add_middleware(RequestLoggingMiddleware)
-    app.add_middleware(ProblemMiddleware)
+    app.add_middleware(ProblemMiddleware, problems=problems)
     app.add_middleware(RateLimitMiddleware)
     app.add_middleware(CacheMiddleware)
 
     shop = Shop()
     app.include_router(Health())
+    app.include_router(problem_pages(problems))
     app.include_router(accounts.router(auth, limiter))
     app.include_router(catalogue.router(shop, cache, limiter, auth))
     app.include_router(orders.router(shop, auth, hub, tasks, cache))

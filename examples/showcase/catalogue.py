@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.requests import HTTPConnection
 
-from fastapi_prodkit import Cache, JWTAuth, RateLimiter
+from fastapi_prodkit import Cache, JWTAuth, RateLimiter, raises
 
 from .accounts import plan_of
-from .shop import Item, Shop
+from .shop import Item, NoSuchItemError, Shop
 
 
 def router(shop: Shop, cache: Cache, limiter: RateLimiter, auth: JWTAuth) -> APIRouter:
@@ -20,6 +20,7 @@ def router(shop: Shop, cache: Cache, limiter: RateLimiter, auth: JWTAuth) -> API
         return await shop.items()
 
     @routes.get("/items/{item_id}")
+    @raises(NoSuchItemError)
     @cache(ttl=60, tags=["item:{item_id}"])
     async def read_item(item_id: int) -> Item:
         return await shop.item(item_id)

@@ -5,9 +5,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, WebSocket
 
-from fastapi_prodkit import Cache, Claims, Hub, JWTAuth, Tasks
+from fastapi_prodkit import Cache, Claims, Hub, JWTAuth, Tasks, raises
 
-from .shop import NewOrder, Order, Shop
+from .shop import NewOrder, NoSuchItemError, Order, OutOfStockError, Shop
 
 
 def router(shop: Shop, auth: JWTAuth, hub: Hub, tasks: Tasks, cache: Cache) -> APIRouter:
@@ -18,6 +18,7 @@ def router(shop: Shop, auth: JWTAuth, hub: Hub, tasks: Tasks, cache: Cache) -> A
         await hub.broadcast(f"customer:{order.customer}", order.model_dump())
 
     @routes.post("", status_code=202)
+    @raises(NoSuchItemError, OutOfStockError)
     async def place_order(new: NewOrder, claims: Annotated[Claims, Depends(auth)]) -> Order:
         order = await shop.order(claims.subject, new)
         await cache.invalidate_tags(f"item:{new.item_id}", "items")

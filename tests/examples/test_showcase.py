@@ -80,6 +80,13 @@ def test_every_error_is_a_problem_document(
     assert answer.headers["x-request-id"]
 
 
+def test_the_contract_names_the_problems_and_their_pages_are_served(client: httpx2.Client) -> None:
+    operation = client.get("/openapi.json").json()["paths"]["/orders"]["post"]
+    assert {"202", "401", "404", "409", "422"} <= operation["responses"].keys()
+    kind = client.get("/items/99").json()["type"]
+    assert client.get(kind).status_code == 200
+
+
 def test_more_than_there_is_cannot_be_ordered(client: httpx2.Client) -> None:
     answer = client.post("/orders", json={"item_id": 2, "quantity": 100}, headers=_as("ada"))
     assert answer.status_code == 409
