@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
@@ -39,13 +40,16 @@ def create_app(url: str | None = None) -> FastAPI:
     problems = Problems()
     resources = Resources(backend, tasks, hub)
 
+    @resources.provide
+    async def shop() -> AsyncIterator[Shop]:
+        yield Shop()  # a real one would open its database here, and close it after the yield
+
     app = FastAPI(title="The shop", lifespan=resources)
     app.add_middleware(RequestLoggingMiddleware)
     app.add_middleware(ProblemMiddleware, problems=problems)
     app.add_middleware(RateLimitMiddleware)
     app.add_middleware(CacheMiddleware)
 
-    shop = Shop()
     app.include_router(Health())
     app.include_router(problem_pages(problems))
     app.include_router(accounts.router(auth, limiter))

@@ -5,24 +5,25 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, WebSocket
 
-from fastapi_prodkit import Cache, Claims, Hub, JWTAuth, Tasks, raises
+from fastapi_prodkit import Cache, Claims, Hub, JWTAuth, Provided, Tasks, raises
 
 from .shop import NewOrder, NoSuchItemError, Order, OutOfStockError, Shop
 
 
-def router(shop: Shop, auth: JWTAuth, hub: Hub, tasks: Tasks, cache: Cache) -> APIRouter:
+def router(opened: Provided[Shop], auth: JWTAuth, hub: Hub, tasks: Tasks, cache: Cache) -> APIRouter:
     routes = APIRouter(prefix="/orders", tags=["orders"])
+    OpenShop = Annotated[Shop, Depends(opened)]  # noqa: N806 -- it is a type
 
-    async def confirm(order: Order) -> None:
+    async def confirm(shop: Shop, order: Order) -> None:
         await shop.confirm(order)
         await hub.broadcast(f"customer:{order.customer}", order.model_dump())
 
     @routes.post("", status_code=202)
     @raises(NoSuchItemError, OutOfStockError)
-    async def place_order(new: NewOrder, claims: Annotated[Claims, Depends(auth)]) -> Order:
+    async def place_order(new: NewOrder, shop: OpenShop, claims: Annotated[Claims, Depends(auth)]) -> Order:
         order = await shop.order(claims.subject, new)
         await cache.invalidate_tags(f"item:{new.item_id}", "items")
-        tasks.spawn(confirm, order)
+        tasks.spawn(confirm, shop, order)
         return order
 
     @routes.websocket("/live")
