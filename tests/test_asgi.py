@@ -186,11 +186,12 @@ def test_an_outer_layer_sees_a_request_that_a_user_s_middleware_refuses_at_once(
     assert [type(each).__name__ for each in passed] == ["Logging"]
 
 
-def test_the_list_of_the_user_s_middleware_is_left_as_it_was() -> None:
-    app = _app(Logging, Errors, Header)
+@pytest.mark.parametrize("lines", list(permutations([Logging, Errors, Header])))
+def test_the_list_of_the_user_s_middleware_is_left_as_it_was(lines: Any) -> None:
+    app = _app(*lines)
     _stack(app)
     left: list[Any] = [entry.cls for entry in app.user_middleware]
-    assert left == [Header, Errors, Logging]
+    assert left == list(reversed(lines))
 
 
 def test_a_stack_that_is_built_again_is_the_same() -> None:

@@ -39,7 +39,7 @@ class Answers:
     """Turns exceptions into answers."""
 
     def __init__(self, problems: Problems, *, max_errors: int, validator_text: bool) -> None:
-        self._problems = problems
+        self.problems = problems
         self._max_errors = max_errors
         self._validator_text = validator_text
 
@@ -64,7 +64,7 @@ class Answers:
         return Answer(500, document, foreseen=False, reported=True)
 
     def _of_one(self, exc: BaseException, texts: Texts | None, debug: bool) -> Answer:
-        kind = self._problems.find(type(exc))
+        kind = self.problems.find(type(exc))
         if kind is not None and isinstance(exc, Exception):
             return self._of_declared(exc, kind, texts)
         if isinstance(exc, HTTPException):
@@ -93,7 +93,7 @@ class Answers:
         status = exc.status_code
         if isinstance(exc, ProblemError):
             document = exc.document()
-            document["type"] = self._problems.uri(exc.type)
+            document["type"] = self.problems.uri(exc.type)
             if texts is not None:
                 _translate(document, exc.type, exc.title, texts)
         else:
@@ -120,7 +120,7 @@ class Answers:
         return Answer(422, document, close_code=1008)
 
     def _document(self, kind: str, title: str, status: int, texts: Texts | None) -> dict[str, Any]:
-        uri = kind if kind == "about:blank" else self._problems.uri(kind)
+        uri = kind if kind == "about:blank" else self.problems.uri(kind)
         document = {"type": uri, "title": title, "status": status}
         if texts is not None:
             _translate(document, kind, title, texts)

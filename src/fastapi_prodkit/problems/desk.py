@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from traceback import walk_tb
 from typing import Any
 
+from fastapi import HTTPException as FastAPIHTTPException
 from starlette._utils import is_async_callable
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Scope
@@ -24,6 +26,9 @@ from .rendering import HTML, JSON, Page, ProblemResponse, encode, wants_html
 __all__ = ["Desk", "Hook"]
 
 Hook = Callable[[BaseException], object]
+
+_PLAIN = frozenset({HTTPException, FastAPIHTTPException})
+_MOST_BODIES = 256
 
 logger = logging.getLogger("fastapi_prodkit.problems")
 
@@ -47,13 +52,36 @@ class Desk:
         self._exception_text = exception_text
         varies = [name for name, used in [("Accept", page), ("Accept-Language", translations)] if used]
         self._vary = [(b"vary", ", ".join(varies).encode())] if varies else []
+        self._bodies: dict[tuple[int, str], bytes] = {}
         self.routes: RouteTable | None = None
 
     async def handle(self, connection: HTTPConnection, exc: Exception) -> Response:
         """The exception handler for what FastAPI itself answers by default."""
-        if connection.scope["type"] == "websocket":
+        scope = connection.scope
+        if scope["type"] == "websocket":
             raise exc  # only the layer outside knows whether the socket was accepted
-        return self.render(self.answer(exc, connection.scope), connection.scope)
+        key = self._constant(exc)
+        if key is None or (self._page is not None and wants_html(_header(scope, b"accept"))):
+            return self.render(self.answer(exc, scope), scope)
+        body = self._bodies.get(key)
+        if body is None:
+            if len(self._bodies) >= _MOST_BODIES:
+                self._bodies.clear()
+            body = self._bodies[key] = encode(self.answer(exc, scope).document)
+        return ProblemResponse(key[0], body, JSON, {}, self._vary)
+
+    def _constant(self, exc: Exception) -> tuple[int, str] | None:
+        """What an `HTTPException` without header fields always says: its document is encoded once."""
+        if (
+            type(exc) not in _PLAIN
+            or self._translations
+            or self._answers.problems.find(type(exc)) is not None
+        ):
+            return None
+        assert isinstance(exc, HTTPException)
+        status, detail = exc.status_code, exc.detail
+        plain = not exc.headers and status >= 400 and status != 413
+        return (status, detail) if plain and type(detail) is str and len(detail) <= 200 else None
 
     def answer(self, exc: BaseException, scope: Scope, *, app: Any = None) -> Answer:
         """What to tell the client; it is not logged yet."""
