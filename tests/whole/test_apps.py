@@ -26,6 +26,7 @@ from fastapi_prodkit import (
     Problems,
     RateLimiter,
     RateLimitMiddleware,
+    RedisBackend,
     RequestLoggingMiddleware,
     Resources,
     Tasks,
@@ -68,6 +69,15 @@ def test_one_app_lives_on_many_event_loops_one_after_another(redis_url: str) -> 
             assert client.post("/v1/work?seconds=0").status_code == 202
             assert client.get("/health/ready").status_code == 200
     assert left == ["49", "48", "47"]
+
+
+def test_one_backend_is_for_one_event_loop_at_a_time(redis_url: str) -> None:
+    backend = RedisBackend(redis_url, timeout=5.0)
+    one, two = FastAPI(lifespan=Resources(backend)), FastAPI(lifespan=Resources(backend))
+    with TestClient(one), pytest.raises(ConfigurationError, match="one for each that runs"), TestClient(two):
+        pass
+    with TestClient(two):
+        pass
 
 
 def test_without_a_lifespan_requests_are_answered_all_the_same() -> None:

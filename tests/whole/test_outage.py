@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx2
 import pytest
+import redis
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.servers import RedisServer, Uvicorn
@@ -109,3 +112,26 @@ async def test_no_request_fails_and_everything_is_back_within_two_seconds(
             assert "r=0" in limits[0]  # 50 an hour were spent long ago, the outage forgave nobody
             assert "r=0" in limits[1]
     assert "Traceback" not in one.output + two.output
+
+
+async def test_an_app_starts_without_its_server_and_takes_it_up_when_it_comes() -> None:
+    place = RedisServer()
+    with_password = place.url.replace("redis://", "redis://:canary-of-a-password@")
+    with Uvicorn(
+        "tests.whole.everything:create_app", arguments=["--factory"], environment={"REDIS_URL": with_password}
+    ) as server:
+        async with httpx2.AsyncClient(base_url=server.url, verify=False, timeout=10) as client:
+            for path in PATHS:
+                assert (await client.get(path, headers=TOKEN)).status_code == 200
+            place.start()
+            place.command("CONFIG", "SET", "requirepass", "canary-of-a-password")
+            await asyncio.sleep(2)
+            assert (await client.get("/v1/items/5")).status_code == 200
+            assert (await client.get("/v1/limited")).status_code == 200
+        keys = redis.Redis(port=place.port, password="canary-of-a-password")
+        kept: Any = keys.keys("prodkit:*")
+        assert len(kept) >= 2
+        keys.close()
+        assert server.stop() in (0, -signal.SIGTERM)
+    place.close()
+    assert "canary" not in server.output

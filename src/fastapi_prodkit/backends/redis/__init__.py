@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Self
 
 from ..._arguments import count, function, seconds, text
-from ...errors import MissingExtraError
+from ...errors import ConfigurationError, MissingExtraError
 
 try:
     import redis  # noqa: F401 -- importing this module is the consent to the dependency
@@ -58,6 +59,7 @@ class RedisBackend:
         self.store = RedisStore(self._wire, prefix=prefix)
         self._entered = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
         self.bus = RedisBus(self._wire, prefix=prefix, max_pending=max_pending, timeout=timeout)
         self.counters = RedisCounters(
             self._wire,
@@ -83,7 +85,11 @@ class RedisBackend:
         if self._entered and self._loop is loop:  # two apps may share it
             self._entered += 1
             return self
-        self._entered, self._loop = 1, loop
+        if self._entered and self._loop is not None and self._loop.is_running() and self._pid == os.getpid():
+            raise ConfigurationError(
+                "this RedisBackend is open on another event loop: make one for each that runs at a time"
+            )
+        self._entered, self._loop, self._pid = 1, loop, os.getpid()
         try:
             await asyncio.gather(self._wire.open(), self.bus.open())
         except BaseException:
