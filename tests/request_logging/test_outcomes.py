@@ -348,3 +348,11 @@ class _Pause:
 async def _never() -> Message:
     await _Pause()
     return {}
+
+
+def test_a_function_cannot_forge_a_header_by_its_id() -> None:
+    lines = Lines()
+    app = FastAPI()
+    app.add_middleware(RequestLoggingMiddleware, sink=lines, new_request_id=lambda: "a\r\nset-cookie: b")
+    response = TestClient(app).get("/")
+    assert response.headers["x-request-id"] == lines.only["trace_id"]

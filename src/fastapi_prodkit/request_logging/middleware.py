@@ -47,7 +47,8 @@ class RequestLoggingMiddleware:
     :param trusted_proxies: networks whose `X-Forwarded-For` and request id are believed, or how many
         proxies stand in front.
     :param request_id_header: the header that carries the id, in and out.
-    :param new_request_id: makes an id where none is believed; by default 128 random bits in hexadecimal.
+    :param new_request_id: makes an id where none is believed, of 1 to 128 letters, digits and `._:+/=@~-`; by
+        default 128 random bits in hexadecimal.
     :param headers: request headers to write; none by default.
     :param query: query parameters to write; none by default.
     :param path: write the path as it was sent; the default is the route's template alone.
@@ -159,7 +160,7 @@ class RequestLoggingMiddleware:
         if self._id_header in headers and self._clients.trusts(scope):
             exchange.request_id = read_request_id(headers[self._id_header]) or exchange.request_id
         elif self._new_id is not None:
-            exchange.request_id = self._new_id()
+            exchange.request_id = read_request_id(self._new_id().encode("utf-8")) or exchange.request_id
         if b"traceparent" in headers:
             continue_trace(exchange, headers[b"traceparent"])
         if self._traced:
