@@ -11,10 +11,11 @@ import pytest
 from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from fastapi_prodkit import ProblemError, ProblemMiddleware
+from fastapi_prodkit import ProblemError, ProblemMiddleware, Problems
 
 PROBLEM = "application/problem+json"
 CANARY = "canary"
@@ -148,6 +149,31 @@ def test_a_test_client_sees_what_nobody_foresaw() -> None:
     with pytest.raises(RuntimeError, match="canary"):
         TestClient(create_app()).get("/boom")
     assert TestClient(create_app()).get("/teapot").status_code == 418
+
+
+def test_what_is_always_said_is_said_again_and_what_differs_is_not() -> None:
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware)
+
+    @app.get("/{number}")
+    async def index(number: int) -> None:
+        raise HTTPException(404, "x" * 300 if number == 0 else f"no item {number % 300}")
+
+    with TestClient(app) as client:
+        assert client.get("/0").json()["detail"] == "x" * 300
+        for number in range(1, 601):
+            assert client.get(f"/{number}").json()["detail"] == f"no item {number % 300}"
+        assert "<h1>" in client.get("/1", headers={"Accept": "text/html"}).text
+
+
+def test_a_registered_http_exception_is_what_it_was_registered_to_be() -> None:
+    app = FastAPI()
+    problems = Problems()
+    app.add_middleware(ProblemMiddleware, problems=problems)
+    client = TestClient(app)
+    assert client.get("/nowhere").json()["type"] == "about:blank"
+    problems.register(StarletteHTTPException, status=404, type="lost")
+    assert client.get("/nowhere").json()["type"] == "/problems/lost"
 
 
 # --- for a browser ---

@@ -72,16 +72,14 @@ class Desk:
 
     def _constant(self, exc: Exception) -> tuple[int, str] | None:
         """What an `HTTPException` without header fields always says: its document is encoded once."""
-        if (
-            type(exc) not in _PLAIN
-            or self._translations
-            or self._answers.problems.find(type(exc)) is not None
-        ):
+        kind = type(exc)
+        if kind not in _PLAIN or self._translations or self._answers.problems.find(kind) is not None:
             return None
         assert isinstance(exc, HTTPException)
         status, detail = exc.status_code, exc.detail
-        plain = not exc.headers and status >= 400 and status != 413
-        return (status, detail) if plain and type(detail) is str and len(detail) <= 200 else None
+        if exc.headers or status < 400 or status == 413 or type(detail) is not str:
+            return None
+        return (status, detail) if len(detail) <= 200 else None
 
     def answer(self, exc: BaseException, scope: Scope, *, app: Any = None) -> Answer:
         """What to tell the client; it is not logged yet."""
