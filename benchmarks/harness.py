@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from .client import Client, opened
 from .rig import Rig
+from .served import ServedClient, served
 
 __all__ = ["BARE", "LIMIT", "Contender", "Result", "Suite", "measure"]
 
@@ -37,6 +38,7 @@ Check = Callable[[Build, Rig], Awaitable[None]]
 class Contender:
     """:param package: the distribution it comes from; `None` for what is written here.
     :param yardstick: something to compare with that does not do the work, so is not checked.
+    :param access_log: whether uvicorn writes its own line, in a suite that is served.
     """
 
     name: str
@@ -44,11 +46,15 @@ class Contender:
     package: str | None = None
     note: str = ""
     yardstick: bool = False
+    access_log: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """:param check: raises unless the app that `build` makes does the work."""
+    """:param check: raises unless the app that `build` makes does the work.
+    :param at_once: how many requests are under way at any time.
+    :param served: each contender runs under uvicorn in a process of its own.
+    """
 
     name: str
     title: str
@@ -58,6 +64,7 @@ class Suite:
     request: dict[str, Any] = field(default_factory=dict)
     status: int = 200
     at_once: int = 1
+    served: bool = False
     unit: str = "request"
 
 
@@ -80,15 +87,21 @@ async def measure(suite: Suite, rig: Rig, *, seconds: float) -> list[Result]:
     """One result a contender, in their order; one that cannot do the work says why."""
     failures: dict[str, str] = {}
     async with AsyncExitStack() as stack:
-        clients: dict[str, Client] = {}
+        clients: dict[str, Client | ServedClient] = {}
         for contender in suite.contenders:
             rig.reset()
             try:
                 if not contender.yardstick:
                     await suite.check(_quiet(contender.build, rig), rig)
                     rig.reset()
-                app = _quiet(contender.build, rig)(rig)
-                client = await stack.enter_async_context(opened(app, **suite.request))
+                client: Client | ServedClient
+                if suite.served:
+                    client = await stack.enter_async_context(
+                        served(suite.name, contender.name, rig.redis_url)
+                    )
+                else:
+                    app = _quiet(contender.build, rig)(rig)
+                    client = await stack.enter_async_context(opened(app, **suite.request))
                 await client.ask()  # the first answer of a limiter may be its last 200
                 expected = {suite.status, 200} if contender.yardstick else {suite.status}
                 if (await client.ask()).status not in expected:
@@ -105,7 +118,9 @@ async def measure(suite: Suite, rig: Rig, *, seconds: float) -> list[Result]:
     return [_result(each, times, failures) for each in suite.contenders]
 
 
-async def _rounds(clients: dict[str, Client], *, seconds: float, at_once: int) -> dict[str, list[float]]:
+async def _rounds(
+    clients: dict[str, Client | ServedClient], *, seconds: float, at_once: int
+) -> dict[str, list[float]]:
     """Seconds per request, one number a round."""
     counts = {name: await _calibrate(client, at_once) for name, client in clients.items()}
     least, most = _ROUNDS
@@ -120,7 +135,7 @@ async def _rounds(clients: dict[str, Client], *, seconds: float, at_once: int) -
     return times
 
 
-async def _calibrate(client: Client, at_once: int) -> int:
+async def _calibrate(client: Client | ServedClient, at_once: int) -> int:
     """How many requests fill one slice; also the warm-up."""
     count = at_once
     while True:
@@ -130,7 +145,7 @@ async def _calibrate(client: Client, at_once: int) -> int:
         count *= 2
 
 
-async def _timed(client: Client, count: int, at_once: int) -> float:
+async def _timed(client: Client | ServedClient, count: int, at_once: int) -> float:
     started = time.perf_counter()
     await client.burn(count, at_once=at_once)
     return time.perf_counter() - started

@@ -118,11 +118,11 @@ async def test_two_apps_may_enter_one_backend(redis_url: str) -> None:
         await backend.store.get("x")
 
 
-async def test_a_hung_server_delays_the_start_by_about_a_second(fault_server: RedisServer) -> None:
+async def test_a_hung_server_delays_the_start_by_about_two_seconds(fault_server: RedisServer) -> None:
     fault_server.hang()
     started = time.monotonic()
     async with RedisBackend(fault_server.url) as backend:
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 4
         fault_server.resume()
         assert await _until_back(backend) < 2
 

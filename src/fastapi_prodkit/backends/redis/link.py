@@ -78,7 +78,7 @@ class Link:
     :param on_up: called whenever a connection is established.
     :param on_lost: called whenever an established connection is gone.
     :param heartbeat: seconds between two signs of life that an idle server is asked for, if any.
-    :param connect_timeout: seconds that one attempt to connect may take.
+    :param connect_timeout: seconds that one attempt to connect may take, the first one twice that.
     :param retry_interval: seconds between two attempts to connect.
     """
 
@@ -210,7 +210,8 @@ class Link:
         while True:
             connection: AbstractConnection | None = None
             try:
-                async with asyncio.timeout(self._connect_timeout):
+                # the first attempt gets twice the time: an app that starts is a busy one
+                async with asyncio.timeout(self._connect_timeout * (1 if tried.is_set() else 2)):
                     connection = await self.dial()
                     await self._greet(connection)
                 if tried.is_set():
