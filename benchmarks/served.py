@@ -12,10 +12,10 @@ from pathlib import Path
 
 from .client import Answer
 
-__all__ = ["ServedClient", "served"]
+__all__ = ["CONNECTIONS", "ServedClient", "served"]
 
 ROOT = Path(__file__).parent.parent
-_CONNECTIONS = 8
+CONNECTIONS = 8
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -30,12 +30,14 @@ class ServedClient:
     async def ask(self) -> Answer:
         return await self._one(*self._connections[0])
 
-    async def burn(self, count: int, *, at_once: int = _CONNECTIONS) -> None:
+    async def burn(self, count: int, *, at_once: int = CONNECTIONS) -> None:
+        """`count` requests, spread over the connections: a multiple of them."""
+
         async def worker(connection: Connection, share: int) -> None:
             for _ in range(share):
                 await self._one(*connection)
 
-        share = max(1, count // len(self._connections))
+        share = count // at_once
         await asyncio.gather(*(worker(each, share) for each in self._connections))
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
@@ -65,7 +67,7 @@ async def served(suite: str, contender: str, redis_url: str, path: str = "/") ->
     connections: list[Connection] = []
     try:
         await _until_open(port, process)
-        connections += [await asyncio.open_connection("127.0.0.1", port) for _ in range(_CONNECTIONS)]
+        connections += [await asyncio.open_connection("127.0.0.1", port) for _ in range(CONNECTIONS)]
         yield ServedClient(connections, path)
     finally:
         for _, writer in connections:
