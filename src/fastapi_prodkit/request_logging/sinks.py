@@ -75,6 +75,9 @@ class StreamSink:
 class LineRecord(logging.LogRecord):
     """An access line on its way through `logging`, formatted already."""
 
+    def getMessage(self) -> str:  # noqa: N802 -- the name is logging's
+        return str(self.msg)
+
 
 class LoggerSink:
     """Hands each line to a logger, for its handlers to write.
