@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends, FastAPI, File, Request, UploadFile, WebSocket
+from fastapi import Depends, FastAPI, File, Query, Request, UploadFile, WebSocket
+from pydantic_core import core_schema
 
 from fastapi_prodkit import Cache, CacheMiddleware, ConfigurationError
 from fastapi_prodkit._fastapi import check_routes
@@ -195,6 +196,53 @@ def test_sockets_and_plain_routes_are_refused() -> None:
 
 async def _plain(request: Request) -> None:
     return None
+
+
+async def test_two_different_functions_of_one_name_do_not_share_answers() -> None:
+    cache = Cache()
+
+    def make(factor: int, name: str | None = None) -> Callable[[int], Any]:
+        @cache(ttl=60, name=name)
+        async def times(value: int) -> int:
+            return value * factor
+
+        return times
+
+    double = make(2)
+    assert await double(2) == 4
+    triple = make(3)
+    with pytest.raises(ConfigurationError, match=r"two different functions are called .*times"):
+        await triple(2)
+    assert [await make(2, "double")(2), await make(3, "triple")(2)] == [4, 6]
+
+
+def test_a_declared_parameter_without_a_value_identity_is_refused_at_start_up() -> None:
+    class Odd:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+            return core_schema.no_info_plain_validator_function(lambda value: cls())
+
+    app, cache = installed(), Cache()
+
+    async def search(odd: Any = Query()) -> int:
+        return 1
+
+    search.__annotations__["odd"] = Odd
+    app.get("/search")(cache(ttl=1)(search))
+    with pytest.raises(ConfigurationError, match=r"'odd' of .*search is a .*Odd"):
+        checked(app)
+
+
+def test_a_mounted_app_may_have_the_middleware_of_its_own() -> None:
+    outer, inner, cache = FastAPI(), installed(), Cache()
+
+    @inner.get("/")
+    @cache(ttl=1)
+    async def index() -> int:
+        return 1
+
+    outer.mount("/inner", inner)
+    checked(outer)
 
 
 @pytest.mark.parametrize(

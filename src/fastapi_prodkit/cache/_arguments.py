@@ -28,12 +28,16 @@ _GIVEN_BY_FASTAPI = (HTTPConnection, Response, BackgroundTasks, SecurityScopes)
 class Arguments:
     """What `function` takes, read once.
 
+    :param name: what it is called in keys; by default its module and qualified name.
     :param key: a callable that takes some of the arguments by their names and returns what counts.
     """
 
-    def __init__(self, function: Callable[..., Any], key: Callable[..., Any] | None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], key: Callable[..., Any] | None, name: str | None = None
+    ) -> None:
         self.function = function
-        self.name = f"{function.__module__}.{function.__qualname__}"
+        self.name = name or f"{function.__module__}.{function.__qualname__}"
+        self.is_named = name is not None
         self.signature = inspect.signature(function)
         self.hints = _hints(function)
         self.key = key
@@ -42,7 +46,8 @@ class Arguments:
             name for name, each in self.signature.parameters.items() if self._is_injected(name, each)
         )
         self.values = tuple(name for name in self.signature.parameters if name not in self.injected)
-        self._check()
+        if key is None:
+            self.require_keyable(name for name in self.values if not self._is_declared(name))
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """All arguments by name, defaults filled in.
@@ -110,23 +115,27 @@ class Arguments:
             hint = first
         return isinstance(hint, type) and issubclass(hint, _GIVEN_BY_FASTAPI)
 
-    def _check(self) -> None:
-        if self.key is not None:
-            return
-        for name in self.values:
+    def require_keyable(self, names: Iterable[str]) -> None:
+        """
+        :raises ConfigurationError: naming the argument whose type has no value identity.
+        """
+        for name in names:
             hint = self.hints.get(name, Any)
-            default = self.signature.parameters[name].default
-            declared = isinstance(default, FastAPIParam | Body) or (
-                typing.get_origin(hint) is typing.Annotated
-                and any(isinstance(each, FastAPIParam | Body) for each in typing.get_args(hint)[1:])
-            )
-            if not declared and not is_keyable(hint):
+            if not is_keyable(hint):
+                others = ", ".join(each for each in self.values if each != name) or "other"
                 raise ConfigurationError(
                     f"{name!r} of {self.name} is a {_spelled(hint)}, which has no value identity to be "
-                    "cached by: say what counts, as in key=lambda "
-                    f"{', '.join(each for each in self.values if each != name) or 'other'}: ..., or give "
-                    "the class a method `__cache_key__`"
+                    f"cached by: say what counts, as in key=lambda {others}: ..., or give the class a "
+                    "method `__cache_key__`"
                 )
+
+    def _is_declared(self, name: str) -> bool:
+        """Whether FastAPI takes it from a request, in a way that is declared to it."""
+        hint = self.hints.get(name)
+        declared = [self.signature.parameters[name].default]
+        if typing.get_origin(hint) is typing.Annotated:
+            declared += typing.get_args(hint)[1:]
+        return any(isinstance(each, FastAPIParam | Body) for each in declared)
 
 
 def _names_of(key: Callable[..., Any] | None, arguments: Arguments) -> tuple[str, ...]:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from .._arguments import count, field_name, function, instance, names, seconds, text
-from .._fastapi import called_by_framework
 from ..backends.memory import MemoryStore
 from ..errors import ConfigurationError
 from ..typing import Store
-from ._arguments import Arguments
 from ._codec import Codec, JSONCodec, codec_for
+from ._decorator import Decorator
 from ._engine import Engine
-from ._function import CachedFunction, Values
+from ._function import Values
 from ._identity import digest, identity
 from ._options import Options
 from ._policy import Policy
 from ._route import CachedRoute
-from ._slot import slot_of
 from ._stamps import stamp_key
 
 __all__ = ["Cache"]
@@ -102,7 +98,8 @@ class Cache:
         methods: Iterable[str] = ("GET", "HEAD"),
         max_age: float = 0.0,
         codec: Codec | None = None,
-    ) -> _Decorator:
+        name: str | None = None,
+    ) -> Decorator:
         """A decorator for a route, directly above its `def`, or for a function or a method.
 
         :param ttl: seconds for which an answer is fresh.
@@ -120,6 +117,7 @@ class Cache:
         :param max_age: seconds for which clients need not ask again; 0 has them ask with the ETag each time,
             so that they see an invalidation at once.
         :param codec: how values of a function are stored, instead of as JSON by the return annotation.
+        :param name: what the function is called in keys; by default its module and qualified name.
         :raises ConfigurationError: for an option that cannot work.
         """
         options = Options(
@@ -138,7 +136,7 @@ class Cache:
             function("key", key)
         if codec is not None:
             instance("codec", codec, Codec, _CODEC)
-        return _Decorator(self, options, key, codec)
+        return Decorator(self._engine, options, key=key, codec=codec, name=name)
 
     @overload
     async def invalidate(self, cached: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> bool: ...
@@ -250,60 +248,6 @@ class Cache:
 
     def _is_disabled(self) -> bool:
         return self._off > 0
-
-
-class _Decorator:
-    """Keeps the signature: what is cached is called, documented and injected as before, but awaited."""
-
-    def __init__(
-        self, cache: Cache, options: Options, key: Callable[..., Any] | None, codec: Codec | None
-    ) -> None:
-        self._cache = cache
-        self._options = options
-        self._key = key
-        self._codec = codec
-
-    @overload
-    def __call__(
-        self, function: Callable[P, Coroutine[Any, Any, R]]
-    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
-    @overload
-    def __call__(self, function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]: ...
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        if not inspect.isfunction(function):
-            raise ConfigurationError(
-                f"@cache is for functions and methods, not for {function!r}: put it below @classmethod, "
-                "@staticmethod and @property"
-            )
-        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-            raise ConfigurationError(
-                f"{function.__qualname__} is a generator: a stream has no answer to keep. Take @cache off, "
-                "or return the whole"
-            )
-        arguments = Arguments(function, self._key)
-        self._options.check(arguments)
-        engine = self._cache._engine
-        values = CachedFunction(
-            engine,
-            arguments,
-            self._options,
-            lambda: self._codec or codec_for(function, arguments.hints, arguments.name),
-        )
-
-        @functools.wraps(function)
-        async def cached(*args: Any, **kwargs: Any) -> Any:
-            slot = slot_of(kwargs.get(route.request_name))
-            if slot is not None and not slot.spent and not args:
-                return await route(slot, kwargs)
-            if called_by_framework():
-                return await route.unattached(kwargs)
-            return await values(args, kwargs)
-
-        route = CachedRoute(engine, arguments, self._options, cached)
-        cached.__prodkit_cached__ = route  # type: ignore[attr-defined]  # functions take attributes
-        cached.__prodkit_check__ = route.check  # type: ignore[attr-defined]  # as above
-        function.__prodkit_check__ = route.check  # type: ignore[attr-defined]  # finds it above its route
-        return cached
 
 
 def _return_of(function: Callable[..., Any]) -> dict[str, Any]:

@@ -23,8 +23,6 @@ __all__ = ["Engine", "Found", "Outcome"]
 
 logger = logging.getLogger("fastapi_prodkit.cache")
 
-_RETRY = 0.25
-_MAX_OWED = 10_000
 _FIRST_POLL = 0.005
 _LAST_POLL = 0.05
 
@@ -73,19 +71,29 @@ class Engine:
         self.chance = chance
         self.epoch = 0
         self.is_installed = False
+        self._codes: dict[str, Any] = {}
+        self._ambiguous: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def use(self, store: Store) -> None:
         """Keep everything in `store` from now on, and forget what is owed to another."""
         self.store = store
         self.is_alone = isinstance(store, MemoryStore)  # nobody else to take leases against
-        self.stamps = Stamps(store, at_once=not self.is_alone)
+        self.stamps = Stamps(store, spawn=self.spawn, at_once=not self.is_alone)
         self._flights: dict[Any, Ticket] = {}
-        self._owed: set[str] = set()
+
+    def register(self, name: str, function: Any) -> None:
+        """Note what is called by this name: two that are not the same cannot share answers."""
+        known = self._codes.setdefault(name, (function.__code__, function))
+        if known[1] is not function and (known[0] != function.__code__ or function.__closure__):
+            self._ambiguous.add(name)
+
+    def is_ambiguous(self, name: str) -> bool:
+        return name in self._ambiguous
 
     async def find(self, key: str, stamp_keys: tuple[str, ...]) -> Found:
         """One round trip. An entry whose stamps are not those of now is none."""
-        if self._owed and not self._owed.isdisjoint(stamp_keys):
+        if self.stamps.owes(stamp_keys):
             return Found(key, stamp_keys, None, None)
         try:
             raw, *stamps = await self.store.get(key, *stamp_keys)
@@ -203,34 +211,9 @@ class Engine:
         await asyncio.gather(*mine, return_exceptions=True)
 
     async def renew(self, stamp_keys: Sequence[str]) -> bool:
-        """Invalidate all that carries one of these stamps.
-
-        While the store is away that is owed: this process computes what is concerned, and pays as soon as
-        the store is back. Then the answer is `False`.
-        """
+        """Invalidate all that carries one of these stamps; whether that is done already."""
         self.epoch += 1
-        try:
-            await self.stamps.renew(stamp_keys)
-        except UnavailableError:
-            if not self._owed:
-                logger.warning("an invalidation is owed until the store is back")
-                self.spawn(self._pay())
-            if len(self._owed) < _MAX_OWED:
-                self._owed.update(stamp_keys)
-            else:
-                logger.error("too many invalidations are owed: one was dropped")
-            return False
-        return True
-
-    async def _pay(self) -> None:
-        while self._owed:
-            await asyncio.sleep(_RETRY)
-            owed = list(self._owed)
-            try:
-                await self.stamps.renew(owed)
-            except UnavailableError:
-                continue
-            self._owed.difference_update(owed)
+        return await self.stamps.renew(stamp_keys)
 
     async def _compute_or_wait(self, found: Found, policy: Policy) -> Outcome | None:
         ticket = self.reserve(found)

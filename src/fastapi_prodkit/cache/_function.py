@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from ..errors import ConfigurationError
 from ._arguments import Arguments
 from ._codec import Codec
 from ._engine import Engine, Outcome
@@ -117,6 +118,7 @@ class CachedFunction:
     def __init__(
         self, engine: Engine, arguments: Arguments, options: Options, codec: Callable[[], Codec]
     ) -> None:
+        self._engine = engine
         self._values = Values(engine, max_bytes=options.max_bytes)
         self._arguments = arguments
         self._options = options
@@ -132,6 +134,11 @@ class CachedFunction:
 
         if options.is_disabled() or arguments.injected:
             return await compute()
+        if self._engine.is_ambiguous(arguments.name) and not arguments.is_named:
+            raise ConfigurationError(
+                f"two different functions are called {arguments.name} and would share answers: give each a "
+                "name of its own, as in @cache(ttl=60, name='...')"
+            )
         bound = arguments.bind(args, kwargs)
         if self._codec is None:
             self._codec = self._make_codec()

@@ -38,6 +38,7 @@ class Plan:
         self.arguments = arguments
         self.options = options
         self.subject = path or query
+        arguments.require_keyable(self.subject)
         self.name = digest((options.namespace, arguments.name, route.context.path_format or ""))
         self.inputs = Inputs.of(route.dependant, shared=options.is_shared, vary=options.vary)
         self._provider = getattr(route.context, "dependency_overrides_provider", None)

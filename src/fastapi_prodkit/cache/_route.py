@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .._asgi import Place, layers
 from .._fastapi import Route, hand_over, identities, iter_routes, matched
 from ..errors import ConfigurationError
 from ._answer import answer, collapsed, in_spite_of_failure
 from ._arguments import Arguments
+from ._checks import is_checked
 from ._engine import Engine, Found
 from ._entry import Entry
 from ._http import Asked, cache_status
@@ -252,38 +251,8 @@ class CachedRoute:
 
         :raises ConfigurationError: with the mend.
         """
-        name = self.arguments.name
-        if inspect.unwrap(route.endpoint) is not inspect.unwrap(self.wrapper):
-            if self.arguments.injected:
-                raise ConfigurationError(
-                    f"the dependency {name} is cached but has dependencies of its own, which no key can "
-                    "hold: cache what it computes from plain values instead"
-                )
-            return
-        if route.endpoint is not self.wrapper:
-            if route.endpoint is self.arguments.function and any(
-                each.endpoint is self.wrapper for each in iter_routes(app.routes)
-            ):
-                return
-            raise ConfigurationError(
-                f"{route.path} does not reach its cache: put @cache directly above `def "
-                f"{self.arguments.function.__name__}`, below @app.get and below every other decorator"
-            )
-        if route.dependant is None:
-            raise ConfigurationError(
-                f"{route.path} is no FastAPI path operation, so @cache cannot know what its answer depends "
-                "on: declare it with @app.get"
-            )
-        if not route.methods & self.options.methods:
-            raise ConfigurationError(
-                f"@cache on {'/'.join(sorted(route.methods)) or 'WebSocket'} {route.path} keeps nothing: "
-                "it caches GET; for another method say so, as in methods=['POST']"
-            )
-        if not any(getattr(each, "place", None) is Place.CACHE for each in layers(app.middleware_stack)):
-            raise ConfigurationError(
-                f"{route.path} is cached, but the cache is not installed: app.add_middleware(CacheMiddleware)"
-            )
-        self.attach(app, route)
+        if is_checked(app, route, self.wrapper, self.arguments, self.options):
+            self.attach(app, route)
 
 
 def _bypass(reason: str) -> tuple[str, ...]:

@@ -9,17 +9,25 @@ forgetting can only invalidate.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import lru_cache
+from typing import Any
 
+from ..errors import UnavailableError
 from ..typing import Store
 from ._entry import STAMP_SIZE
 from ._identity import digest
 
 __all__ = ["Stamps", "stamp_key"]
 
+logger = logging.getLogger("fastapi_prodkit.cache")
+
 _DAY = 86400.0
+_RETRY = 0.25
+_MAX_OWED = 10_000
 
 
 @lru_cache(maxsize=4096)
@@ -30,13 +38,24 @@ def stamp_key(namespace: str, kind: str, *parts: str) -> str:
 class Stamps:
     """Reads are the engine's, in one round trip with the entry; here are the writes.
 
+    :param spawn: runs a coroutine behind everything else.
     :param lifetime: seconds that a stamp is held at least; it should be well above that of the entries.
     :param at_once: whether calls to the store travel, so that several should go together.
     """
 
-    def __init__(self, store: Store, *, lifetime: float = 30 * _DAY, at_once: bool = True) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        lifetime: float = 30 * _DAY,
+        at_once: bool = True,
+    ) -> None:
         self._store = store
+        self._spawn = spawn
         self._at_once = at_once
+        self._owed: dict[str, int] = {}
+        self._debts = 0
         self._lifetime = lifetime
 
     async def fill(self, keys: Sequence[str], held: Sequence[bytes | None]) -> tuple[bytes, ...]:
@@ -52,8 +71,43 @@ class Stamps:
             stamps[place] = stamp
         return tuple(stamps)  # type: ignore[arg-type]  # no None in it any more
 
-    async def renew(self, keys: Sequence[str]) -> None:
-        """Invalidate everything that carries one of them."""
+    async def renew(self, keys: Sequence[str]) -> bool:
+        """Invalidate everything that carries one of them.
+
+        While the store is away that is owed: what is concerned counts as not there in this process, and the
+        debt is paid as soon as the store is back.
+
+        :return: whether it is done.
+        """
+        try:
+            await self._renew(keys)
+        except UnavailableError:
+            if not self._owed:
+                logger.warning("an invalidation is owed until the store is back")
+                self._spawn(self._pay())
+            if len(self._owed) < _MAX_OWED:
+                self._debts += 1
+                self._owed.update(dict.fromkeys(keys, self._debts))
+            else:
+                logger.error("too many invalidations are owed: one was dropped")
+            return False
+        return True
+
+    def owes(self, keys: Sequence[str]) -> bool:
+        """Whether the invalidation of one of them is not done yet."""
+        return bool(self._owed) and any(key in self._owed for key in keys)
+
+    async def _pay(self) -> None:
+        while self._owed:
+            await asyncio.sleep(_RETRY)
+            paying = dict(self._owed)
+            with suppress(UnavailableError):
+                await self._renew(list(paying))
+                for key, debt in paying.items():
+                    if self._owed[key] == debt:  # not owed once more meanwhile
+                        del self._owed[key]
+
+    async def _renew(self, keys: Sequence[str]) -> None:
         await asyncio.gather(*(self._store.set(key, _fresh(), ttl=self._lifetime) for key in keys))
 
 

@@ -17,6 +17,8 @@ __all__ = ["CacheMiddleware"]
 class CacheMiddleware:
     """Installs what `@cache` on routes needs: `app.add_middleware(CacheMiddleware)`, anywhere."""
 
+    installs = Place.CACHE
+
     def __init__(self, app: ASGIApp) -> None:
         self.app = sink(app, _Layer())
 
