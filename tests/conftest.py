@@ -99,7 +99,7 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
     if request.param == "memory":
         opened = MemoryBackend()
     else:
-        opened = RedisBackend(request.getfixturevalue("redis_url"), timeout=2.0)
+        opened = RedisBackend(request.getfixturevalue("redis_url"), timeout=10.0)
     async with opened:
         yield opened
 
