@@ -330,8 +330,8 @@ def head_and_get(app: FastAPI, wrap: Wrap) -> None:
         return Item(id=1)
 
 
-@shape({"method": "HEAD", "url": "/"})
-def head_without_route(app: FastAPI, wrap: Wrap) -> None:
+@shape("/", {"method": "HEAD", "url": "/"}, {"method": "POST", "url": "/"})
+def other_methods_without_route(app: FastAPI, wrap: Wrap) -> None:
     @app.get("/")
     @wrap()
     async def get() -> int:

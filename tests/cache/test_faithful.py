@@ -42,7 +42,7 @@ def test_there_are_enough_shapes() -> None:
     assert len(SHAPES) >= 32
 
 
-NEVER_KEPT = {"head_without_route", "error_response", "cookie_set_by_the_endpoint", "large"}
+NEVER_KEPT = {"error_response", "cookie_set_by_the_endpoint", "large"}
 
 
 @pytest.mark.parametrize("name", SHAPES)

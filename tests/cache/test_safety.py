@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from secrets import token_urlsafe
 from typing import Annotated, Any
@@ -369,3 +370,77 @@ async def test_two_apps_on_one_store_do_not_meet(connect: Connect) -> None:
     async with connect(build("one", namespace="one")) as one, connect(build("two", namespace="two")) as two:
         answers: list[httpx2.Response] = [await client.get("/") for client in (one, two, one, two)]
     assert [answer.json() for answer in answers] == ["one", "two", "one", "two"]
+
+
+async def test_names_are_taken_literally(redis_server: RedisServer) -> None:
+    evil = "'); redis.call('FLUSHALL'); --\r\nFLUSHALL\r\n{0} *"
+    redis_server.command("SET", "bystander", "1")
+    async with RedisBackend(redis_server.url, timeout=5) as backend:
+        cache = Cache(backend.store, namespace=evil)
+
+        async def compute() -> str:
+            return evil
+
+        for _ in range(2):
+            assert await cache.get_or_set(evil, compute, ttl=60, tags=["x" + evil]) == evil
+        assert await cache.invalidate_tags("x" + evil)
+        assert await cache.clear()
+    assert "1" in redis_server.command("GET", "bystander")
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_yield_dependencies_end_well_on_hits(connect: Connect, kind: str) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+    ended: list[str] = []
+
+    async def session() -> AsyncIterator[int]:
+        try:
+            yield 1
+        except BaseException:
+            ended.append("rolled back")
+            raise
+        ended.append("committed")
+
+    def sync_session() -> Iterator[int]:
+        try:
+            yield 1
+        except BaseException:
+            ended.append("rolled back")
+            raise
+        ended.append("committed")
+
+    chosen = session if kind == "async" else sync_session
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def index(value: int = Depends(chosen)) -> int:
+        return value
+
+    async with connect(app) as client:
+        etag = (await client.get("/")).headers["etag"]
+        await client.get("/")
+        assert (await client.get("/", headers={"if-none-match": etag})).status_code == 304
+    assert ended == ["committed"] * 3
+
+
+def test_one_cache_serves_several_event_loops() -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+    calls = []
+
+    @app.get("/")
+    @cache(ttl=60, stale=60)
+    async def index() -> int:
+        calls.append(1)
+        await asyncio.sleep(0.001)
+        return len(calls)
+
+    async def visit() -> set[int]:
+        transport = httpx2.ASGITransport(app=app)
+        async with cache, httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+            return {answer.json() for answer in await asyncio.gather(*(client.get("/") for _ in range(9)))}
+
+    assert [asyncio.run(visit()) for _ in range(3)] == [{1}] * 3
+    asyncio.run(cache.clear())
+    assert asyncio.run(visit()) == {2}

@@ -34,14 +34,14 @@ class Lane:
     """What the requests so far have taught about URLs; the oldest are forgotten first."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, bytes], _Known] = {}
+        self._known: dict[tuple[str, str, bytes], _Known] = {}
 
     def learn(
         self, scope: Scope, key: str, stamps: tuple[str, ...], engine: Engine, options: Options
     ) -> None:
         """Remember where the answer to a request is, and what the router wrote into its scope."""
-        place = (scope["path"], scope["query_string"])
-        if place in self._known or len(place[0]) + len(place[1]) > _LONGEST:
+        place = _place(scope)
+        if place in self._known or len(scope["path"]) + len(scope["query_string"]) > _LONGEST:
             return
         if len(self._known) >= _ROOM:
             del self._known[next(iter(self._known))]
@@ -50,14 +50,13 @@ class Lane:
 
     async def find(self, scope: Scope) -> Answer | Found | None:
         """The answer; or what was found instead of it, to save the long way the look; or nothing."""
-        known = self._known.get((scope["path"], scope["query_string"]))
+        known = self._known.get(_place(scope))
         if known is None:
             return None
         options, engine = known.options, known.engine
         asked = Asked(scope["headers"])
         if (
-            scope["method"] not in options.methods
-            or (asked.credentials and not options.is_shared)
+            (asked.credentials and not options.is_shared)
             or asked.range
             or asked.control
             or options.is_disabled()
@@ -70,3 +69,7 @@ class Lane:
             return found
         scope.update(known.marks)
         return answer(entry, asked, now)
+
+
+def _place(scope: Scope) -> tuple[str, str, bytes]:
+    return scope["method"], scope["path"], scope["query_string"]
