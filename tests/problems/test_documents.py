@@ -157,12 +157,12 @@ def test_what_is_always_said_is_said_again_and_what_differs_is_not() -> None:
 
     @app.get("/{number}")
     async def index(number: int) -> None:
-        raise HTTPException(404, "x" * 300 if number == 0 else f"no item {number % 300}")
+        raise HTTPException(404, "x" * 300 if number == 0 else f"no item {number}")
 
     with TestClient(app) as client:
         assert client.get("/0").json()["detail"] == "x" * 300
-        for number in range(1, 601):
-            assert client.get(f"/{number}").json()["detail"] == f"no item {number % 300}"
+        for number in [*range(1, 300), *range(1, 300, 50)]:
+            assert client.get(f"/{number}").json()["detail"] == f"no item {number}"
         assert "<h1>" in client.get("/1", headers={"Accept": "text/html"}).text
 
 

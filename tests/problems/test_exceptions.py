@@ -223,6 +223,18 @@ def test_it_may_be_raised_in_a_dependency_and_after_a_yield() -> None:
     assert client.get("/later").json()["sku"] == "jar"
 
 
+def test_one_that_is_raised_when_a_dependency_is_closed_is_logged(logged: Records) -> None:
+    async def fails_at_last() -> AsyncIterator[int]:
+        yield 1
+        raise OutOfStockError("jar")
+
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware)
+    app.get("/", dependencies=[Depends(fails_at_last)])(lambda: "done")
+    assert quiet(app).get("/").json() == "done"
+    assert logged.messages == ["OutOfStockError after the response to GET /"]
+
+
 class Refusing:
     """A user's middleware that raises."""
 
