@@ -14,7 +14,7 @@ class Tape(io.TextIOBase):
     """Where log lines go: to the null device, or kept while a contender is checked."""
 
     def __init__(self) -> None:
-        self._null = open(os.devnull, "w")  # noqa: SIM115 -- lives as long as the process
+        self._null = open(os.devnull, "w")  # noqa: SIM115 -- closed with the tape
         self._kept: list[str] | None = None
 
     def record(self) -> None:
@@ -32,6 +32,10 @@ class Tape(io.TextIOBase):
 
     def flush(self) -> None:
         self._null.flush()
+
+    def close(self) -> None:
+        super().close()
+        self._null.close()
 
     def fileno(self) -> int:
         return self._null.fileno()
