@@ -67,9 +67,13 @@ _report = _private("fastapi.telemetry._asgi", "_exception")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An endpoint as a client reaches it: its whole path template, mounts and prefixes included."""
+    """An endpoint as a client reaches it: its whole path template, mounts and prefixes included.
+
+    :param host: the template of the host that it answers for; empty where any host will do.
+    """
 
     path: str
+    host: str
     mount: str
     methods: frozenset[str]
     endpoint: Callable[..., Any]
@@ -81,16 +85,18 @@ class Route:
         return not self.methods
 
 
-def iter_routes(routes: Any, mount: str = "") -> Iterator[Route]:
+def iter_routes(routes: Any, mount: str = "", host: str = "") -> Iterator[Route]:
     """Every endpoint below `routes` (an `app.routes`), those of mounted apps too."""
     for context in iter_route_contexts(routes):
         route = context._effective_route
-        if isinstance(route, Mount | Host):
-            prefix = mount + (route.path if isinstance(route, Mount) else "")
-            yield from iter_routes(route.routes or [], prefix)
+        if isinstance(route, Mount):
+            yield from iter_routes(route.routes or [], mount + route.path, host)
+        elif isinstance(route, Host):
+            yield from iter_routes(route.routes or [], mount, route.host)
         elif context.endpoint is not None and context.path_format is not None:
             yield Route(
                 path=mount + context.path_format,
+                host=host,
                 mount=mount,
                 methods=frozenset(context.methods or ()),
                 endpoint=context.endpoint,

@@ -173,6 +173,39 @@ def test_a_mounted_app_is_cached_limited_answered_and_logged(depth: int) -> None
     assert records[-3]["http.route"] == template + "/users/{user_id}"
 
 
+@pytest.mark.parametrize("hosts", [("a.example", "b.example"), ("{tenant}.example",)])
+def test_the_same_path_on_another_host_is_another_route(hosts: tuple[str, ...]) -> None:
+    backend = MemoryBackend()
+    cache, limiter = Cache(backend.store), RateLimiter(backend.counters)
+
+    def site() -> FastAPI:
+        sub = FastAPI()
+
+        @sub.get("/orders", dependencies=[Depends(limiter("10/hour"))])
+        @cache(ttl=60)
+        async def orders() -> int:
+            return next(answers)
+
+        return sub
+
+    answers = iter(range(10))
+    app = FastAPI(lifespan=Resources(backend))
+    app.add_middleware(CacheMiddleware)
+    app.add_middleware(RateLimitMiddleware)
+    for host in hosts:
+        app.host(host, site())
+    with TestClient(app) as client:
+        seen = [
+            client.get("/orders", headers={"Host": host})
+            for host in ("a.example", "b.example", "a.example", "b.example")
+        ]
+    assert [answer.json() for answer in seen] == [0, 1, 0, 1]
+    own_budgets = len(hosts) == 2
+    assert [_left(answer) for answer in seen] == (
+        ["9", "9", "8", "8"] if own_budgets else ["9", "8", "7", "6"]
+    )
+
+
 # --- each alone ---
 
 

@@ -39,7 +39,9 @@ class Plan:
         self.options = options
         self.subject = path or query
         arguments.require_keyable(self.subject)
-        self.name = digest((options.namespace, arguments.name, route.context.path_format or ""))
+        self.name = digest(
+            (options.namespace, arguments.name, route.host + (route.context.path_format or ""))
+        )
         self.inputs = Inputs.of(route.dependant, shared=options.is_shared, vary=options.vary)
         self._provider = getattr(route.context, "dependency_overrides_provider", None)
         self._overridden: dict[Any, Inputs] = {}
@@ -48,7 +50,10 @@ class Plan:
         is_one = self.inputs.is_only_the_url and self.inputs.query == () and not route.dependant.path_params
         self._only_key = (
             f"cache:entry:{digest([self.name])}"
-            if is_one and not route.mount and arguments.key is None and not _writes_response(route.dependant)
+            if is_one
+            and not (route.mount or route.host)
+            and arguments.key is None
+            and not _writes_response(route.dependant)
             else None
         )
         self.has_lane = (

@@ -237,6 +237,6 @@ def bind(route: Route, method: str) -> Bound:
     entries: list[Entry] = []
     ordinal = 0
     for rule in rules:
-        entries.append((rule, rule.place(f"{method} {route.path}", ordinal)))
+        entries.append((rule, rule.place(f"{method} {route.host}{route.path}", ordinal)))
         ordinal += rule.terms.name is None
     return Bound(entries)
