@@ -78,7 +78,8 @@ class Exchange:
         if decision is None:
             bound = self._find(self._scope)
             if bound is None or rule not in bound.rules:
-                bound = Bound([(rule, rule.place(self._scope["path"], 0))])
+                path = getattr(self._scope.get("route"), "path", "")
+                bound = Bound([(rule, rule.place(f"{self._scope.get('method', 'WS')} {path}", 0))])
             self._routed = True
             await self.weigh(bound, connection)
             decision = self._decided[rule]

@@ -65,10 +65,15 @@ class Resilient:
         verdicts = await self._local.weigh(*charges, force=force)
         if force or all(verdict.admitted for verdict in verdicts):
             for charge in charges:
-                for limit in charge.limits:
-                    if charge.cost and not charge.dry and len(self._spent) < self._max_keys:
-                        self._spent[charge.subject, limit.name] = limit
+                # who holds a token renews it there by itself
+                if charge.cost and not charge.dry and not charge.token:
+                    self._note(charge)
         return verdicts
+
+    def _note(self, charge: Charge) -> None:
+        for limit in charge.limits:
+            if len(self._spent) < self._max_keys:
+                self._spent[charge.subject, limit.name] = limit
 
     async def _carry_over(self, charges: tuple[Charge, ...]) -> None:
         """Charge there what was spent here: first for those who wait, then for everyone."""
