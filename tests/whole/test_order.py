@@ -108,6 +108,8 @@ def _seen(order: Order) -> Iterator[dict[str, Any]]:
     with TestClient(_app(order, records), raise_server_exceptions=False) as client:
         for number, (method, path) in enumerate(REQUESTS):
             answer = client.request(method, path, headers=ORIGIN)
+            if status := answer.headers.get("cache-status"):
+                answer.headers["cache-status"] = status.partition("; ttl=")[0]  # the clock goes on
             record = records[number]
             body = answer.text
             if answer.headers.get("content-type") == "application/problem+json" and body:
