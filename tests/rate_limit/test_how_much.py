@@ -113,6 +113,8 @@ async def test_a_cost_may_be_computed(limiter: RateLimiter, client_of: Open) -> 
         (await client.get("/", headers={"size": size})).status_code for size in ("7", "4", "3", "0", "1")
     ]
     assert statuses == [200, 429, 200, 200, 429]
+    assert (await client.get("/", headers={"size": "-5"})).status_code == 500
+    assert (await client.get("/", headers={"size": "1"})).status_code == 429
 
 
 def _request() -> Request:

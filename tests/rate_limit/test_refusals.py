@@ -86,6 +86,35 @@ async def test_an_override_and_an_exemption_hold_there_too(client_of: Open) -> N
     assert (await client.get("/v1/items/1")).status_code == 200
 
 
+async def test_who_has_no_key_and_is_exempt_passes_there_too(client_of: Open) -> None:
+    app = _app(
+        RateLimiter(MemoryBackend().counters),
+        Work(),
+        key=by_header("x-user"),
+        exempt=lambda connection: "x-probe" in connection.headers,
+    )
+    client = await client_of(app)
+    for _ in range(4):
+        await client.get("/v1/items/1", headers={"x-user": "ada"})
+    assert (await client.get("/v1/items/1", headers={"x-probe": ""})).status_code == 200
+
+
+async def test_a_refusal_by_one_host_says_nothing_about_another(client_of: Open) -> None:
+    limiter = RateLimiter(MemoryBackend().counters)
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    for host, limit in (("a.test", "1/hour"), ("b.test", "3/hour")):
+        inner = FastAPI()
+        inner.get("/", dependencies=[Depends(limiter(limit))])(lambda: "ok")
+        app.host(host, inner)
+    client = await client_of(app)
+    statuses = [
+        (await client.get("/", headers={"host": host})).status_code
+        for host in ("a.test", "a.test", "a.test", "b.test", "b.test", "b.test", "b.test")
+    ]
+    assert statuses == [200, 429, 429, 200, 200, 200, 429]
+
+
 async def test_every_refusal_is_told_and_counted(client_of: Open) -> None:
     told = []
     limiter = RateLimiter(MemoryBackend().counters, on_refusal=lambda rule, connection: told.append(rule))

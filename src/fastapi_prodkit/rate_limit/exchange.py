@@ -81,15 +81,18 @@ class Exchange:
                 path = getattr(self._scope.get("route"), "path", "")
                 bound = Bound([(rule, rule.place(f"{self._scope.get('method', 'WS')} {path}", 0))])
             self._routed = True
-            await self.weigh(bound, connection)
+            await self.weigh(bound, connection, wanted=rule)
             decision = self._decided[rule]
         if not decision.admitted:  # and somebody caught that
             raise decision.refusal()
         return decision
 
-    async def weigh(self, bound: Bound, connection: HTTPConnection) -> None:
-        """Weigh rules that were not weighed yet, those of one limiter together.
+    async def weigh(
+        self, bound: Bound, connection: HTTPConnection, *, wanted: RateLimit | None = None
+    ) -> None:
+        """Weigh rules that were not weighed yet and not overridden, those of one limiter together.
 
+        :param wanted: the one that FastAPI called, so that it is in force whatever is overridden.
         :raises ProblemError: if a limit is used up.
         """
         decided = self._decided
@@ -97,7 +100,9 @@ class Exchange:
         for limiter, entries in bound.groups:
             if decided or replaced:
                 entries = tuple(
-                    each for each in entries if each[0] not in decided and each[0] not in replaced
+                    (rule, place)
+                    for rule, place in entries
+                    if rule not in decided and (rule is wanted or rule not in replaced)
                 )
             demands, decision = await limiter.weigh(entries, connection)
             for entry in entries:

@@ -25,7 +25,7 @@ class Refusals:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._paths: dict[tuple[str, str], Bound] = {}
+        self._paths: dict[tuple[str, str, bytes], Bound] = {}
         self._until: dict[tuple[int, str], float] = {}
 
     def __bool__(self) -> bool:
@@ -35,19 +35,27 @@ class Refusals:
         if len(self._paths) >= _MAX_PATHS or len(self._until) >= _MAX_SUBJECTS:
             self._paths.clear()
             self._until.clear()
-        self._paths[scope["method"], scope["path"]] = bound
+        self._paths[_where(scope)] = bound
         self._until[id(bound), demand.charges[0].subject] = self._clock() + seconds
 
     async def find(self, scope: Scope, connection: HTTPConnection) -> Bound | None:
         """The rules that refused this client here, if they still may."""
-        bound = self._paths.get((scope["method"], scope["path"]))
+        bound = self._paths.get(_where(scope))
         if bound is None:
             return None
         limiter, entries = bound.groups[0]
-        identity = await value(entries[0][0].terms.key(connection))
+        identity = await value(entries[0][0].key(connection))
+        if not identity:
+            return None
         key = (id(bound), limiter.subject(identity))
         until = self._until.get(key)
         if until is None or self._clock() >= until:
             self._until.pop(key, None)
             return None
         return bound
+
+
+def _where(scope: Scope) -> tuple[str, str, bytes]:
+    """What the router goes by."""
+    host = next((text for name, text in scope["headers"] if name == b"host"), b"")
+    return scope["method"], scope["path"], host

@@ -170,6 +170,10 @@ class RateLimit:
         rates = self._rates if self._plans is None else await self._plans.of(identity or "")
         if cost is None:
             cost = terms.cost if isinstance(terms.cost, int) else await value(terms.cost(connection))
+        if cost < 0:
+            raise ConfigurationError(
+                f"cost= returned {cost!r}, which would give quota back: return 0 or more"
+            )
         found = self.policies(place, rates)
         token = secrets.token_urlsafe(9) if terms.algorithm == "concurrent" else ""
         charge = Charge(subject, found.limits, cost, terms.statuses is not None, token)
