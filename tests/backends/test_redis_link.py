@@ -78,10 +78,10 @@ async def test_a_hung_server_costs_its_timeout_once(fault_server: RedisServer) -
 
 
 async def test_a_stall_of_our_own_loop_is_not_held_against_the_server(redis_server: RedisServer) -> None:
-    async with RedisBackend(redis_server.url, timeout=0.1) as backend:
+    async with RedisBackend(redis_server.url, timeout=0.5) as backend:
         reading = asyncio.create_task(backend.store.get("x"))
         await asyncio.sleep(0)  # it is sent, and nothing was read yet
-        time.sleep(0.4)
+        time.sleep(0.8)
         assert await reading == [None]
         assert await backend.store.get("x") == [None]
 

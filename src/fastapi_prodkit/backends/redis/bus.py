@@ -10,7 +10,8 @@ from typing import Any
 
 from ...errors import UnavailableError
 from .._inbox import Inbox
-from .link import Link, forget
+from .calls import forget
+from .link import Link
 from .url import Wire
 
 __all__ = ["RedisBus"]

@@ -17,7 +17,6 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
-    AskError,
     AuthenticationError,
     MasterDownError,
     NoScriptError,
@@ -27,8 +26,9 @@ from redis.exceptions import (
 )
 
 from ...errors import ConfigurationError, UnavailableError
+from .calls import Call, forget, unavailable
 
-__all__ = ["Command", "Dial", "Link", "forget", "unavailable"]
+__all__ = ["Command", "Dial", "Link"]
 
 logger = logging.getLogger("fastapi_prodkit.backends.redis")
 
@@ -38,32 +38,6 @@ Dial = Callable[..., Coroutine[Any, Any, AbstractConnection]]
 _PUSHED = object()  # what the parser hands back in place of a push
 _LATE = 0.02  # a timer this late means that the loop was stalled, not the server
 _ELSEWHERE = (ReadOnlyError, MasterDownError)  # this is not, or no longer, the server to talk to
-
-
-class _Call:
-    """One or more commands whose replies are awaited together."""
-
-    __slots__ = ("due", "expected", "replies", "waiter")
-
-    def __init__(self, waiter: asyncio.Future[Any], expected: int, due: float) -> None:
-        self.waiter = waiter
-        self.expected = expected
-        self.due = due
-        self.replies: list[Any] = []
-
-    def settle(self) -> None:
-        """Hand over the replies; of several errors the first."""
-        if self.waiter.done():
-            return
-        for reply in self.replies:
-            if isinstance(reply, Exception):
-                self.waiter.set_exception(reply)
-                return
-        self.waiter.set_result(self.replies)
-
-    def fail(self, error: UnavailableError) -> None:
-        if not self.waiter.done():
-            self.waiter.set_exception(error)
 
 
 class Link:
@@ -108,7 +82,7 @@ class Link:
         self._heartbeat = heartbeat
         self._connect_timeout = connect_timeout
         self._retry_interval = retry_interval
-        self._calls: deque[_Call] = deque()
+        self._calls: deque[Call] = deque()
         self._unsent: list[bytes] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -180,7 +154,7 @@ class Link:
         for command in commands:
             packed += self._connection.pack_command(*command)
         now = loop.time()
-        call = _Call(loop.create_future(), replies, now + self._timeout)
+        call = Call(loop.create_future(), replies, now + self._timeout)
         if self._timer is None:
             self._timer = loop.call_at(call.due, self._expire, call.due)
         idle = not self._calls
@@ -325,18 +299,3 @@ class Link:
     def _fail(self, error: UnavailableError) -> None:
         while self._calls:
             self._calls.popleft().fail(error)
-
-
-def forget(told: asyncio.Future[Any]) -> None:
-    """Nobody waits for this one: what became of it is no news."""
-    told.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-
-def unavailable(error: BaseException) -> UnavailableError:
-    """What a caller sees of an error of the client library."""
-    text = f"the Redis server did not answer: {type(error).__name__}: {error}"
-    if isinstance(error, AskError):
-        text += " (it is part of a cluster: write redis+cluster:// in the URL)"
-    wrapped = UnavailableError(text)
-    wrapped.__cause__ = error
-    return wrapped
