@@ -39,12 +39,12 @@ async def test_random_query_strings_stay_inside_the_bounds(
         return q * 10
 
     async with connect(app) as client:
-        for _ in range(2000):
+        for _ in range(600):
             q = f"{random.getrandbits(64):x}"
             assert (await client.get("/", params={"q": q})).json() == q * 10
         assert (await client.get("/", params={"q": "x" * 4000})).status_code == 200
     assert store._entries.currsize <= 200_000
-    assert 0 < len(store._entries) < 2000
+    assert 0 < len(store._entries) < 1200
     assert len(lanes[-1]._known) <= 100
     assert not cache._engine._flights
     assert not cache._engine._tasks
