@@ -99,6 +99,7 @@ REQUESTS = [
     ("POST", "/login"),  # 429 before it is found out that the name is missing
     ("OPTIONS", "/items/1"),
 ]
+_TIMED = {"instance", "detail"}  # "Try again in 899 s."
 _CHANGING = {"x-request-id", "ratelimit", "retry-after", "age", "date"}
 
 
@@ -113,7 +114,7 @@ def _seen(order: Order) -> Iterator[dict[str, Any]]:
             record = records[number]
             body = answer.text
             if answer.headers.get("content-type") == "application/problem+json" and body:
-                body = json.dumps({k: v for k, v in answer.json().items() if k != "instance"})
+                body = json.dumps({k: v for k, v in answer.json().items() if k not in _TIMED})
             yield {
                 "request": f"{method} {path}",
                 "status": answer.status_code,
