@@ -31,6 +31,7 @@ _SLICE = 0.02  # seconds that one contender runs in one round
 _ROUNDS = (15, 101)
 
 Build = Callable[[Rig], ASGIApp]
+Clock = Callable[[], float]
 Check = Callable[[Build, Rig], Awaitable[None]]
 
 
@@ -54,6 +55,8 @@ class Suite:
     """:param check: raises unless the app that `build` makes does the work.
     :param at_once: how many requests are under way at any time.
     :param served: each contender runs under uvicorn in a process of its own.
+    :param waits: part of the work is done in another process, so the wall clock is read. Otherwise it is the
+        processor time of this process, which a busy machine does not stretch.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Suite:
     status: int = 200
     at_once: int = 1
     served: bool = False
+    waits: bool = False
     unit: str = "request"
 
 
@@ -113,16 +117,17 @@ async def measure(suite: Suite, rig: Rig, *, seconds: float) -> list[Result]:
         rig.reset()
         gc.collect()
         gc.freeze()
-        times = await _rounds(clients, seconds=seconds, at_once=suite.at_once)
+        clock = time.perf_counter if suite.waits or suite.served else time.process_time
+        times = await _rounds(clients, clock, seconds=seconds, at_once=suite.at_once)
         gc.unfreeze()
     return [_result(each, times, failures) for each in suite.contenders]
 
 
 async def _rounds(
-    clients: dict[str, Client | ServedClient], *, seconds: float, at_once: int
+    clients: dict[str, Client | ServedClient], clock: Clock, *, seconds: float, at_once: int
 ) -> dict[str, list[float]]:
     """Seconds per request, one number a round."""
-    counts = {name: await _calibrate(client, at_once) for name, client in clients.items()}
+    counts = {name: await _calibrate(client, clock, at_once) for name, client in clients.items()}
     least, most = _ROUNDS
     rounds = min(most, max(least, int(seconds / (_SLICE * len(clients)))))
     times: dict[str, list[float]] = {name: [] for name in clients}
@@ -131,24 +136,24 @@ async def _rounds(
     for _ in range(rounds):
         shuffle(order)
         for name in order:
-            times[name].append(await _timed(clients[name], counts[name], at_once) / counts[name])
+            times[name].append(await _timed(clients[name], clock, counts[name], at_once) / counts[name])
     return times
 
 
-async def _calibrate(client: Client | ServedClient, at_once: int) -> int:
+async def _calibrate(client: Client | ServedClient, clock: Clock, at_once: int) -> int:
     """How many requests fill one slice; also the warm-up."""
     count = at_once
     while True:
-        took = await _timed(client, count, at_once)
+        took = await _timed(client, clock, count, at_once)
         if took > _SLICE / 2:
             return max(at_once, round(count * _SLICE / took / at_once) * at_once)
         count *= 2
 
 
-async def _timed(client: Client | ServedClient, count: int, at_once: int) -> float:
-    started = time.perf_counter()
+async def _timed(client: Client | ServedClient, clock: Clock, count: int, at_once: int) -> float:
+    started = clock()
     await client.burn(count, at_once=at_once)
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def _result(contender: Contender, times: dict[str, list[float]], failures: dict[str, str]) -> Result:

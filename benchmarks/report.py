@@ -21,8 +21,9 @@ _HEAD = """# Benchmarks
 Every figure comes from `make bench`, which installs the packages that people use instead, checks that each
 contender does the work, and then times them in turns in one process, without sockets: a ratio is the median
 over the rounds of what a contender took divided by what the endpoint took in the same round. Lower is better.
-Trust the ratios, not the microseconds: they depend on the machine. A contender that fails its check is listed
-with the reason and not timed.
+The time is the processor time of the process, so that a busy machine does not stretch it; where a server does
+part of the work (Redis, uvicorn) it is the wall clock. Trust the ratios, not the microseconds: they depend on
+the machine. A contender that fails its check is listed with the reason and not timed.
 """
 
 _PACKAGES = ("fastapi", "starlette", "pydantic", "redis", "uvloop")
@@ -73,7 +74,8 @@ def section(suite: Suite, results: Sequence[Result]) -> str:
 
 def write(name: str, text: str) -> None:
     """Put the section of suite `name` into the page, in place of its last run."""
-    page = PAGE.read_text() if PAGE.exists() else _HEAD
+    sections = PAGE.read_text().partition("<!--")[1:] if PAGE.exists() else ()
+    page = "\n".join([_HEAD, "".join(sections)])
     start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     block = f"{start}\n{text}\n{end}"
     pattern = re.compile(re.escape(start) + ".*?" + re.escape(end), re.DOTALL)

@@ -351,6 +351,7 @@ SUITES = [
         text=_TEXT + " One request after another: the round trip counts in full.",
         contenders=_REDIS,
         check=check,
+        waits=True,
     ),
     Suite(
         name="cache-redis-32",
@@ -358,6 +359,7 @@ SUITES = [
         text=_TEXT + " 32 requests at any time, as a busy worker has.",
         contenders=_REDIS,
         check=check,
+        waits=True,
         at_once=32,
     ),
 ]

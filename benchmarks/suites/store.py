@@ -115,6 +115,7 @@ SUITES = [
         text=_TEXT + " One request after another: the round trip counts in full.",
         contenders=_CONTENDERS,
         check=check,
+        waits=True,
     ),
     Suite(
         name="store-32",
@@ -122,6 +123,7 @@ SUITES = [
         text=_TEXT + " 32 requests at any time, as a busy worker has.",
         contenders=_CONTENDERS,
         check=check,
+        waits=True,
         at_once=32,
     ),
 ]
