@@ -49,6 +49,7 @@ __all__ = [
     "mounted_apps",
     "overridden",
     "report_to_telemetry",
+    "scope_around",
 ]
 
 
@@ -186,6 +187,17 @@ def around_router(router: ASGIApp) -> ASGIApp:
 def called_by_framework(depth: int = 2) -> bool:
     """Whether FastAPI itself called the function `depth` frames up."""
     return sys._getframe(depth).f_globals.get("__name__") == "fastapi.routing"
+
+
+def scope_around() -> Scope | None:
+    """The scope of the request for which FastAPI is calling us. Slow: for what is not the rule."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_globals.get("__name__") == "fastapi.routing" and "request" in frame.f_locals:
+            scope: Scope = frame.f_locals["request"].scope
+            return scope
+    return None
 
 
 def check_routes(app: Any) -> None:

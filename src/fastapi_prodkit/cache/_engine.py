@@ -70,7 +70,6 @@ class Engine:
         self.clock = clock
         self.chance = chance
         self.epoch = 0
-        self.is_installed = False
         self._codes: dict[str, Any] = {}
         self._ambiguous: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()

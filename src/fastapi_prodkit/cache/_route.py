@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .._fastapi import Route, hand_over, identities, iter_routes, matched
+from .._fastapi import Route, hand_over, identities, iter_routes, matched, scope_around
 from ..errors import ConfigurationError
 from ._answer import answer, collapsed, in_spite_of_failure
 from ._arguments import Arguments
@@ -20,7 +20,7 @@ from ._http import Asked, cache_status
 from ._inputs import HANDED_OVER, Inputs, body_of
 from ._options import Options
 from ._plan import Plan
-from ._slot import Slot, replay
+from ._slot import SLOT, Slot, replay
 from ._stamps import stamp_key
 from ._storable import Capture
 from ._ticket import Ticket
@@ -59,7 +59,6 @@ class CachedRoute:
 
         :raises ConfigurationError: if its answers cannot be cached.
         """
-        self.engine.is_installed = True
         if route.dependant is None:
             return
         key = id(identities(route)[0])
@@ -107,7 +106,7 @@ class CachedRoute:
 
         :raises ConfigurationError: if no layer is installed.
         """
-        if not self.engine.is_installed:
+        if SLOT not in (scope_around() or {}):
             raise ConfigurationError(
                 f"{self.arguments.name} is cached, but the cache is not installed: "
                 "app.add_middleware(CacheMiddleware)"
