@@ -56,9 +56,12 @@ class Ban:
         [verdict] = await counters.weigh(Charge(subject, (refusals,)))
         if verdict.admitted:
             return 0.0
+        [verdict] = await counters.weigh(Charge(subject, (seconds,)))
+        if not verdict.admitted:  # of many that were refused at once, one was banned for all of them
+            return max(verdict.retry, self.first)
         await counters.reset(subject, (refusals,))
         [verdict] = await counters.weigh(Charge(subject, (bans,)), force=True)
         earlier = max(0, bans.burst - verdict.remaining - 1)
         length = min(self.longest, self.first * self.factor**earlier)
-        await counters.weigh(Charge(subject, (seconds,), math.ceil(length)), force=True)
+        await counters.weigh(Charge(subject, (seconds,), math.ceil(length) - 1), force=True)
         return length

@@ -42,11 +42,11 @@ class Decision:
         wait = max((verdict.retry for verdict in self.verdicts), default=0.0)
         return None if math.isinf(wait) else whole_seconds(wait)
 
-    def updated(self, policies: Policies, verdicts: Sequence[Verdict]) -> Decision:
-        """The decision with newer verdicts for some of its policies."""
-        newer = dict(zip((policy.name for policy in policies.items), verdicts, strict=False))
+    def update(self, policies: Policies, verdicts: Sequence[Verdict]) -> None:
+        """Take newer verdicts for some of its policies; what was decided stays decided."""
+        newer = {id(policy): verdict for policy, verdict in zip(policies.items, verdicts, strict=False)}
         pairs = zip(self.policies.items, self.verdicts, strict=True)
-        return Decision(self.policies, [newer.get(policy.name, verdict) for policy, verdict in pairs])
+        self.verdicts = [newer.get(id(policy), verdict) for policy, verdict in pairs]
 
     def refusal(self) -> ProblemError:
         """The 429 (RFC 6585, section 4) of draft-ietf-httpapi-ratelimit-headers."""

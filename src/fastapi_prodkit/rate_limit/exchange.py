@@ -7,6 +7,7 @@ from collections.abc import Callable
 from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope, Send
 
+from ..errors import ProblemError
 from .decision import Decision
 from .fields import fields
 from .refusals import Refusals
@@ -21,6 +22,7 @@ class Exchange:
     """Stands between the server and the app for one request.
 
     :param find: the rules of the route that a scope was matched to; none before that.
+    :param template: where a rule counts that is called and not depended on: the method and path template.
     :param refusals: is told whom they refuse.
     """
 
@@ -35,6 +37,7 @@ class Exchange:
         "_routed",
         "_scope",
         "_send",
+        "_template",
         "held",
     )
 
@@ -44,6 +47,7 @@ class Exchange:
         receive: Receive,
         send: Send,
         find: Callable[[Scope], Bound | None],
+        template: Callable[[Scope], str],
         refusals: Refusals,
         *,
         legacy_headers: bool,
@@ -52,6 +56,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._find = find
+        self._template = template
         self._refusals = refusals
         self._legacy = legacy_headers
         self._decided: dict[RateLimit, Decision] = {}
@@ -66,8 +71,18 @@ class Exchange:
             bound = self._find(self._scope)
             if bound is not None:
                 self._routed = True
-                await self.weigh(bound, HTTPConnection(self._scope))
+                await self._weigh_early(bound)
         return await self._receive()
+
+    async def _weigh_early(self, bound: Bound) -> None:
+        """A function of the user that fails is left to the dependency, which calls it again: raised from here
+        it would be taken for a broken body."""
+        try:
+            await self.weigh(bound, HTTPConnection(self._scope))
+        except ProblemError:
+            raise
+        except Exception:
+            return
 
     async def decide(self, rule: RateLimit, connection: HTTPConnection) -> Decision:
         """What was decided for this rule, together with the others of its route.
@@ -78,8 +93,7 @@ class Exchange:
         if decision is None:
             bound = self._find(self._scope)
             if bound is None or rule not in bound.rules:
-                path = getattr(self._scope.get("route"), "path", "")
-                bound = Bound([(rule, rule.place(f"{self._scope.get('method', 'WS')} {path}", 0))])
+                bound = Bound([(rule, rule.place(self._template(self._scope), 0))])
             self._routed = True
             await self.weigh(bound, connection, wanted=rule)
             decision = self._decided[rule]
@@ -109,7 +123,7 @@ class Exchange:
                 decided[entry[0]] = decision
             self._decisions.append(decision)
             if not decision.admitted:
-                if self._scope["type"] == "http":
+                if bound.is_early and self._scope["type"] == "http":
                     self._refusals.learn(self._scope, bound, demands[0], decision.retry_after or 0)
                 raise decision.refusal()
             for demand in demands:
@@ -125,8 +139,11 @@ class Exchange:
             self.held = [*(self.held or ()), demand]
 
     async def release(self) -> None:
-        """Give back what was held."""
-        for demand in self.held or ():
+        """Give back what was held. Who is cancelled once more while he waits gives it back by silence."""
+        held = self.held or []
+        for demand in held:
+            demand.rule.limiter.leases.drop(demand.charges[0])
+        for demand in held:
             await demand.rule.limiter.leases.release(demand.charges[0])
 
     async def send(self, message: Message) -> None:
@@ -144,4 +161,4 @@ class Exchange:
             statuses = demand.rule.terms.statuses
             if statuses is not None and status in statuses:
                 verdicts = await demand.rule.limiter.settle(demand, demand.charges[0].cost)
-                self._decisions[self._decisions.index(decision)] = decision.updated(demand.policies, verdicts)
+                decision.update(demand.policies, verdicts)

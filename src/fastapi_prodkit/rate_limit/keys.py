@@ -10,10 +10,19 @@ from .._arguments import count, field_name
 from .._client import TrustedProxies, network
 from ..errors import ConfigurationError
 
-__all__ = ["Key", "by_address", "by_header"]
+__all__ = ["Key", "by_address", "by_header", "reads_scope_alone"]
 
 Key = Callable[[HTTPConnection], str | Awaitable[str | None] | None]
 """An identity, or `None` where the request shows none. A plain function must not block."""
+
+
+_EARLY = "__prodkit_early__"
+
+
+def reads_scope_alone(key: Key) -> bool:
+    """Whether it gives the same before a route was found as after: a function of the user may read the
+    path's parameters, or what another dependency left on the request's state."""
+    return hasattr(key, _EARLY)
 
 
 def by_address(trusted_proxies: TrustedProxies | Iterable[str] | int = (), *, ipv6_prefix: int = 64) -> Key:
@@ -31,6 +40,7 @@ def by_address(trusted_proxies: TrustedProxies | Iterable[str] | int = (), *, ip
         found = proxies.client(connection.scope)
         return found if found is None or ":" not in found else network(found, ipv6_prefix)
 
+    setattr(address, _EARLY, True)
     return address
 
 
@@ -43,4 +53,5 @@ def by_header(name: str) -> Key:
     def header(connection: HTTPConnection) -> str | None:
         return connection.headers.get(name)
 
+    setattr(header, _EARLY, True)
     return header

@@ -20,23 +20,30 @@ class Leases:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._held: dict[str, Charge] = {}
-        self._keeper: asyncio.Task[None] | None = None
+        self._keepers: dict[float, asyncio.Task[None]] = {}  # one for each length of a lease
 
     def hold(self, charge: Charge) -> None:
         self._held[charge.token] = charge
-        if self._keeper is None or self._keeper.done():
-            self._keeper = asyncio.create_task(self._keep(), name="prodkit-rate-limit-leases")
+        lease = charge.limits[0].window
+        keeper = self._keepers.get(lease)
+        if keeper is None or keeper.done():
+            self._keepers[lease] = asyncio.create_task(self._keep(lease), name="prodkit-rate-limit-leases")
+
+    def drop(self, charge: Charge) -> None:
+        """Renew it no more."""
+        self._held.pop(charge.token, None)
 
     async def release(self, charge: Charge) -> None:
-        self._held.pop(charge.token, None)
+        self.drop(charge)
         with suppress(UnavailableError):
             await self._counters.weigh(charge._replace(cost=-1), force=True)
 
-    async def _keep(self) -> None:
-        while self._held:
-            await asyncio.sleep(min(charge.limits[0].window for charge in self._held.values()) / 3)
+    async def _keep(self, lease: float) -> None:
+        while any(charge.limits[0].window == lease for charge in self._held.values()):
+            await asyncio.sleep(lease / 3)
+            held = [charge for charge in self._held.values() if charge.limits[0].window == lease]
             with suppress(UnavailableError):
-                await asyncio.gather(*map(self._renew, list(self._held.values())))
+                await asyncio.gather(*map(self._renew, held))
 
     async def _renew(self, charge: Charge) -> None:
         await self._counters.weigh(charge, force=True)

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._arguments import instance
 from .._asgi import Place, lifespan_checked, sink
-from .._fastapi import Route, RouteTable, check_routes
+from .._fastapi import Route, RouteTable, check_routes, is_plain
 from ..errors import ConfigurationError
 from .exchange import Exchange
 from .openapi import document
@@ -59,6 +59,7 @@ class _Layer:
         self.app = app
         self._refusals = refusals
         self._legacy_headers = legacy_headers
+        self._app: Any = None
         self._routes: RouteTable | None = None
         self._bound: dict[tuple[int, str], tuple[Route, Bound]] = {}
 
@@ -68,8 +69,15 @@ class _Layer:
         if scope["type"] == "lifespan":
             await lifespan_checked(self.app, scope, receive, send, check_routes)
             return
+        around = scope.get(SLOT)  # of an app in which this one is mounted
         exchange = Exchange(
-            scope, receive, send, self._find, self._refusals, legacy_headers=self._legacy_headers
+            scope,
+            receive,
+            send,
+            self._find,
+            self._template,
+            self._refusals,
+            legacy_headers=self._legacy_headers,
         )
         scope[SLOT] = exchange
         try:
@@ -78,11 +86,18 @@ class _Layer:
             if exchange.held:
                 await exchange.release()
             del scope[SLOT]  # a cycle of both would be left to the garbage collector, request by request
+            if around is not None:
+                scope[SLOT] = around
 
     def _begin(self, app: Any) -> None:
         warn_of_trust()
+        self._app = app
         self._routes = RouteTable(app)
         document(app)
+
+    def _template(self, scope: Scope) -> str:
+        assert self._routes is not None
+        return f"{scope.get('method', 'WS')} {self._routes.template(scope)} (called)"
 
     def _find(self, scope: Scope) -> Bound | None:
         assert self._routes is not None
@@ -93,6 +108,7 @@ class _Layer:
         known = self._bound.get((id(route), method))
         if known is None or known[0] is not route:
             known = self._bound[id(route), method] = (route, bind(route, method))
+            known[1].is_early = known[1].is_early and is_plain(self._app, route)
         return known[1] if known[1].groups else None
 
 

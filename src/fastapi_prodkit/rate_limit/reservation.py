@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from starlette.requests import HTTPConnection
 
-from ..errors import ConfigurationError
+from .terms import units
 
 if TYPE_CHECKING:
     from .rule import Demand, RateLimit
@@ -21,20 +21,16 @@ class Reservation:
     """
 
     def __init__(self, rule: RateLimit, place: str, connection: HTTPConnection, cost: int) -> None:
-        if cost < 0:
-            raise ConfigurationError(f"cost={cost!r} would give quota back: reserve 0 or more")
         self._rule = rule
         self._place = place
         self._connection = connection
-        self._cost = cost
+        self._cost = units(cost)
         self._settled: int | None = None
         self._demands: list[Demand] = []
 
     def settle(self, cost: int) -> None:
         """What it came to; charged on leaving, even beyond the limit."""
-        if cost < 0:
-            raise ConfigurationError(f"cost={cost!r} would give quota back: settle for 0 or more")
-        self._settled = cost
+        self._settled = units(cost)
 
     async def __aenter__(self) -> Self:
         limiter = self._rule.limiter

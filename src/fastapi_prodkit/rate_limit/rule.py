@@ -15,10 +15,11 @@ from ..errors import ConfigurationError
 from ..typing import Charge, Limit
 from .decision import Decision
 from .grammar import Rate, parse
+from .keys import reads_scope_alone
 from .plans import Plan, Plans
 from .policy import Policies, Policy, ban_policy, digest, policies
 from .reservation import Reservation
-from .terms import Terms, value
+from .terms import Terms, units, value
 
 if TYPE_CHECKING:
     from .limiter import RateLimiter
@@ -170,10 +171,7 @@ class RateLimit:
         rates = self._rates if self._plans is None else await self._plans.of(identity or "")
         if cost is None:
             cost = terms.cost if isinstance(terms.cost, int) else await value(terms.cost(connection))
-        if cost < 0:
-            raise ConfigurationError(
-                f"cost= returned {cost!r}, which would give quota back: return 0 or more"
-            )
+        cost = units(cost)
         found = self.policies(place, rates)
         token = secrets.token_urlsafe(9) if terms.algorithm == "concurrent" else ""
         charge = Charge(subject, found.limits, cost, terms.statuses is not None, token)
@@ -216,10 +214,12 @@ Entry = tuple[RateLimit, str]
 class Bound:
     """The rules that hold together, those of one limiter being one decision."""
 
-    __slots__ = ("groups", "rules")
+    __slots__ = ("groups", "is_early", "rules")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.rules = frozenset(rule for rule, _ in entries)
+        self.is_early = all(rule.is_plain and reads_scope_alone(rule.key) for rule in self.rules)
+        """Whether they come to the same before the route is found and its other dependencies have run."""
         self.groups: tuple[tuple[RateLimiter, tuple[Entry, ...]], ...] = tuple(
             (limiter, tuple(entry for entry in entries if entry[0].limiter is limiter))
             for limiter in dict.fromkeys(rule.limiter for rule, _ in entries)

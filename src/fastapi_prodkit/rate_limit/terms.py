@@ -17,7 +17,7 @@ from .calendar import Calendar
 from .grammar import Rate
 from .keys import Key
 
-__all__ = ["Cost", "Terms", "Test", "value"]
+__all__ = ["Cost", "Terms", "Test", "units", "value"]
 
 Cost = int | Callable[[HTTPConnection], int | Awaitable[int]]
 Test = Callable[[HTTPConnection], bool | Awaitable[bool]]
@@ -26,6 +26,7 @@ _STATUSES = "give a set of HTTP status codes, such as {401, 403}"
 _NAME = re.compile(r"[ !#-\[\]-~]+")  # an RFC 9651 string that needs no escapes
 
 
+_MOST = 10**12  # units: beyond any quota, and small enough for every number made of it
 _ALGORITHMS = ("gcra", "sliding", "moving", "concurrent")
 
 
@@ -82,6 +83,14 @@ class Terms:
                 )
             if isinstance(self.algorithm, Calendar):
                 self.algorithm.period(rate.label)
+
+
+def units(cost: Any) -> int:
+    """A cost that was computed: a client may have had its say in it, and must not be given anything.
+
+    :raises ConfigurationError: unless it is a whole number from 0 on.
+    """
+    return min(count("cost", cost, least=0), _MOST)
 
 
 async def value(given: Any) -> Any:

@@ -1,0 +1,252 @@
+"""What somebody may try to get past a limit, and what must not lock anybody out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from fastapi import Body, Depends, FastAPI, HTTPException, Request
+from starlette.requests import HTTPConnection
+from starlette.routing import Host
+from starlette.types import Message
+
+from fastapi_prodkit import (
+    MemoryBackend,
+    ProblemMiddleware,
+    RateLimiter,
+    RateLimitMiddleware,
+)
+from fastapi_prodkit.errors import UnavailableError
+from fastapi_prodkit.rate_limit import Ban
+from fastapi_prodkit.typing import Backend, Charge, Limit, Verdict
+
+from .conftest import Open
+
+
+@pytest.fixture
+def limiter() -> RateLimiter:
+    return RateLimiter(MemoryBackend().counters)
+
+
+@pytest.fixture
+def app() -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    return app
+
+
+async def _endpoint() -> str:
+    return "ok"
+
+
+async def _request(app: FastAPI, path: str) -> list[Message]:
+    """What the server is sent; raises what the server sees raised."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "root_path": ""}
+    await app({**scope, "headers": [], "client": ("1.2.3.4", 1)}, asyncio.Queue[Message]().get, send)
+    return sent
+
+
+async def test_who_was_refused_is_still_weighed_by_what_the_path_says(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    def tenant(connection: HTTPConnection) -> str:
+        return f"tenant {connection.path_params.get('tenant')}"
+
+    limits = [Depends(limiter("10/minute")), Depends(limiter("1/minute", key=tenant))]
+    app.get("/{tenant}", dependencies=limits)(_endpoint)
+    client = await client_of(app)
+    assert [(await client.get("/a")).status_code for _ in range(4)] == [200, 429, 429, 429]
+    assert (await client.get("/b")).status_code == 200
+
+
+async def test_who_was_refused_at_one_host_is_not_weighed_by_its_limit_at_another(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    inner = FastAPI()
+    inner.get("/list", dependencies=[Depends(limiter("1/minute"))])(_endpoint)
+    app.router.routes.append(Host("a.test", app=inner))
+    app.get("/list")(_endpoint)
+    client = await client_of(app)
+    a = [(await client.get("/list", headers={"host": "a.test"})).status_code for _ in range(3)]
+    assert (a, (await client.get("/list")).status_code) == ([200, 429, 429], 200)
+
+
+@pytest.mark.parametrize("cost", [-10, -0.5, float("nan"), "5", None])
+async def test_a_computed_cost_never_gives_anything_back(
+    app: FastAPI, limiter: RateLimiter, client_of: Open, cost: Any
+) -> None:
+    app.get("/paid", dependencies=[Depends(limiter("10/minute", name="paid", cost=lambda _: 5))])(_endpoint)
+    app.get("/free", dependencies=[Depends(limiter("10/minute", name="paid", cost=lambda _: cost))])(
+        _endpoint
+    )
+    client = await client_of(app)
+    await client.get("/paid")
+    assert (await client.get("/free")).status_code == 500
+    assert (await limiter.peek("127.0.0.1")).remaining == 5
+
+
+async def test_a_cost_beyond_all_numbers_is_refused(backend: Backend, client_of: Open) -> None:
+    limiter = RateLimiter(backend.counters)
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    limit = limiter("10/minute", name="huge", cost=lambda _: int("9" * 400))
+
+    async def settled(request: Request) -> str:
+        async with limit.reserve(request, 1) as reservation:
+            reservation.settle(int("9" * 400))
+        return "ok"
+
+    app.get("/cost", dependencies=[Depends(limit)])(_endpoint)
+    app.get("/settled")(settled)
+    client = await client_of(app)
+    answers = [await client.get(path) for path in ("/cost", "/settled", "/settled")]
+    assert [each.status_code for each in answers] == [429, 200, 429]
+    assert int(answers[2].headers["retry-after"]) > 1_000_000
+
+
+async def test_a_failing_key_of_a_route_with_a_body_is_an_error_of_the_server(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    def broken(connection: HTTPConnection) -> str:
+        raise KeyError("tenant")
+
+    @app.post("/", dependencies=[Depends(limiter("1/minute", key=broken))])
+    async def post(body: dict[str, str] = Body()) -> str:
+        return "ok"
+
+    client = await client_of(app)
+    assert (await client.post("/", json={})).status_code == 500
+
+
+async def test_a_limit_that_is_called_counts_by_the_template(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    limit = limiter("1/minute")
+
+    @app.get("/items/{item}")
+    async def get(item: int, request: Request) -> str:
+        await limit(request)
+        return "ok"
+
+    client = await client_of(app)
+    assert [(await client.get(f"/items/{item}")).status_code for item in range(3)] == [200, 429, 429]
+    assert len(limit.places) == 1
+
+
+async def test_several_limits_of_a_route_may_count_by_outcome(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    everybody = limiter("5/minute", statuses={401}, key=lambda _: "everybody")
+    each = limiter("3/minute", statuses={401})
+
+    @app.post("/login", dependencies=[Depends(everybody), Depends(each)])
+    async def login() -> None:
+        raise HTTPException(401)
+
+    client = await client_of(app)
+    answer = await client.post("/login")
+    assert answer.status_code == 401
+    assert answer.headers["ratelimit"] == '"per-minute";r=4;t=12, "per-minute-2";r=2;t=20'
+
+
+async def test_a_mounted_app_may_have_a_middleware_of_its_own(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    inner = FastAPI()
+    inner.add_middleware(RateLimitMiddleware)
+    app.add_middleware(ProblemMiddleware)
+    inner.get("/list", dependencies=[Depends(limiter("1/minute"))])(_endpoint)
+    app.mount("/inner", inner)
+    assert (await _request(app, "/inner/list"))[0]["status"] == 200
+
+
+async def test_many_that_are_refused_at_once_earn_one_ban(backend: Backend, client_of: Open) -> None:
+    limiter = RateLimiter(backend.counters)
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    limit = limiter("1/minute", ban=Ban(after=5, first=100))
+    app.get("/", dependencies=[Depends(limit)])(_endpoint)
+    client = await client_of(app)
+    await client.get("/")
+    answers = await asyncio.gather(*(client.get("/") for _ in range(100)))
+    assert max(int(each.headers["retry-after"]) for each in answers) == 100
+    assert 98 <= int((await client.get("/")).headers["retry-after"]) <= 100
+
+
+async def test_a_short_lease_is_renewed_beside_a_long_one(limiter: RateLimiter, app: FastAPI) -> None:
+    running, done = asyncio.Semaphore(0), asyncio.Event()
+    limits = {"/long": limiter.concurrent(1, lease=60), "/short": limiter.concurrent(1, lease=0.3)}
+
+    async def wait() -> None:
+        running.release()
+        await done.wait()
+
+    requests = []
+    for path, limit in limits.items():
+        app.get(path, dependencies=[Depends(limit)])(wait)
+        requests.append(asyncio.create_task(_request(app, path)))
+        await running.acquire()
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.5)
+    assert (await limits["/short"].peek("1.2.3.4")).remaining == 0
+    done.set()
+    await asyncio.gather(*requests)
+    assert (await limits["/short"].peek("1.2.3.4")).remaining == 1
+
+
+class _Away(MemoryBackend):
+    """Counters that can be away."""
+
+    away = False
+
+    async def weigh(self, *charges: Charge, force: bool = False) -> list[Verdict]:
+        await asyncio.sleep(0)
+        if self.away:
+            raise UnavailableError("away")
+        return await self.counters.weigh(*charges, force=force)
+
+    async def reset(self, subject: str, limits: tuple[Limit, ...]) -> None:
+        await self.counters.reset(subject, limits)
+
+
+async def test_who_ran_during_an_outage_holds_nothing_after_it(client_of: Open) -> None:
+    place = _Away()
+    limiter = RateLimiter(place)
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    app.get("/", dependencies=[Depends(limiter.concurrent(1))])(_endpoint)
+    client = await client_of(app)
+    place.away = True
+    assert (await client.get("/")).status_code == 200
+    place.away = False
+    assert [(await client.get("/")).status_code for _ in range(2)] == [200, 200]
+
+
+async def test_who_is_cancelled_twice_keeps_no_place() -> None:
+    place = _Away()
+    limiter = RateLimiter(place)
+    app, running = FastAPI(), asyncio.Event()
+    app.add_middleware(RateLimitMiddleware)
+    limits = [limiter.concurrent(1, lease=0.2), limiter.concurrent(1, lease=0.2, key=lambda _: "all")]
+
+    @app.get("/", dependencies=[Depends(each) for each in limits])
+    async def wait() -> None:
+        running.set()
+        await asyncio.Event().wait()
+
+    request = asyncio.create_task(_request(app, "/"))
+    await running.wait()
+    request.cancel()
+    await asyncio.sleep(0)
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    await asyncio.sleep(0.5)
+    assert (await limits[0].peek("1.2.3.4")).remaining == 1
+    assert (await limits[1].peek("all")).remaining == 1
