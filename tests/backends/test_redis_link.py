@@ -144,3 +144,14 @@ async def test_thousands_of_messages_without_a_reply_between_are_all_heard(redis
         await asyncio.gather(*(backend.bus.publish("room", b"x") for _ in range(5000)))
         async with asyncio.timeout(10):
             assert [await anext(messages) for _ in range(5000)] == [b"x"] * 5000
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+async def test_a_start_that_is_given_up_leaves_nothing_behind(fault_server: RedisServer, scheme: str) -> None:
+    fault_server.hang()
+    backend = RedisBackend(f"{scheme}://127.0.0.1:{fault_server.port}")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await backend.__aenter__()
+    fault_server.resume()
+    assert {task.get_name() for task in asyncio.all_tasks() if "prodkit" in task.get_name()} == set()

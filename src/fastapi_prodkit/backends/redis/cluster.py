@@ -53,6 +53,7 @@ class ClusterLink:
         self._links: dict[Address, Link] = {}
         self._owners: list[Address] = []
         self._stale = asyncio.Event()
+        self._connecting = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -60,7 +61,7 @@ class ClusterLink:
 
         :raises ConfigurationError: if a server is there and refuses the credentials.
         """
-        self._stale = asyncio.Event()
+        self._stale, self._connecting = asyncio.Event(), asyncio.Lock()
         try:
             await self._connect(self._seeds)
             with suppress(UnavailableError):
@@ -128,12 +129,15 @@ class ClusterLink:
         """Follow redirections until somebody answers all of them."""
         asking: list[Command] = []
         for _ in range(_HOPS):
-            link = self._links.get(address) or await self._join(address)
             try:
+                link = self._links.get(address) or await self._join(address)
                 return (await link.many(*asking, *commands))[len(asking) :]
             except UnavailableError:
                 self._stale.set()
                 raise
+            except ConfigurationError as error:  # of one node; the app is up and stays so
+                self._stale.set()
+                raise UnavailableError(f"a node of the Redis cluster: {error}") from error
             except AskError as error:
                 if len(commands) > 1:
                     return list(await asyncio.gather(*(self.call(*command) for command in commands)))
@@ -149,9 +153,19 @@ class ClusterLink:
         return self._links[address]
 
     async def _connect(self, addresses: Iterable[Address]) -> None:
-        new = {each: self._make(self._to(each)) for each in addresses if each not in self._links}
-        self._links.update(new)
-        await asyncio.gather(*(link.open() for link in new.values()))
+        """Have an open link to each.
+
+        :raises ConfigurationError: if one is there and refuses the credentials.
+        """
+        async with self._connecting:
+            new = {each: self._make(self._to(each)) for each in addresses if each not in self._links}
+            opened = await asyncio.gather(*(link.open() for link in new.values()), return_exceptions=True)
+            for (address, link), failure in zip(new.items(), opened, strict=True):
+                if failure is None:
+                    self._links[address] = link
+            for failure in opened:
+                if failure is not None:
+                    raise failure
 
     def _to(self, address: Address) -> Dial:
         host, port = address

@@ -111,7 +111,11 @@ class Link:
         self._loop = asyncio.get_running_loop()
         tried = asyncio.Event()
         self._task = asyncio.create_task(self._run(tried), name="prodkit-redis-link")
-        await tried.wait()
+        try:
+            await tried.wait()
+        except BaseException:
+            await self.close()
+            raise
         if self._refusal is not None:
             refusal = self._refusal
             await self.close()
