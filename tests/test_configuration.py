@@ -165,6 +165,7 @@ TRIED: dict[str, _Tried] = {
             "key": [*FUNCTION, lambda nobody: nobody],
             "methods": ["GET", 5, [5]],
             "max_age": [math.inf, *NOT_SECONDS],
+            "name": [5, b"bytes", ""],
             "codec": [object(), "json"],
         },
     ),

@@ -136,6 +136,8 @@ class Cache:
             function("key", key)
         if codec is not None:
             instance("codec", codec, Codec, _CODEC)
+        if name is not None and not text("name", name):
+            raise ConfigurationError("name='' names nothing: leave it out for the function's own")
         return Decorator(self._engine, options, key=key, codec=codec, name=name)
 
     @overload
