@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -328,3 +329,55 @@ async def test_a_client_that_leaves_while_it_sends_is_no_error(caplog: pytest.Lo
     }
     await app(scope, gone, send)
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+class _StrangeError(Exception):
+    def __init__(self) -> None:
+        self.itself: list[object] = []
+        self.itself.append(self.itself)
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent"),
+    [
+        ({"Retry-After": 5}, "5"),
+        ({"Retry-After": "\N{EURO SIGN}"}, None),
+        ({"Retry-After": "5\r\nSet-Cookie: a=b"}, None),
+        (None, None),
+    ],
+)
+def test_a_field_that_no_header_can_hold_is_left_out(headers: Any, sent: str | None) -> None:
+    app = FastAPI()
+    problems = Problems()
+    problems.register(_StrangeError, status=429, headers=lambda _: headers, members=["itself"])
+    app.add_middleware(ProblemMiddleware, problems=problems)
+
+    @app.get("/declared")
+    async def declared() -> None:
+        raise _StrangeError
+
+    @app.get("/http")
+    async def http() -> None:
+        raise HTTPException(429, headers=headers)
+
+    with TestClient(app) as client:
+        for path in ("/declared", "/http"):
+            answer = client.get(path)
+            assert (answer.status_code, answer.headers.get("retry-after")) == (429, sent)
+            assert answer.json() == {"type": "about:blank", "title": "Too Many Requests", "status": 429}
+            assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("errors", ["a text", [{"msg": "canary"}], [{"loc": None, "type": None}], [3]])
+def test_a_validation_error_that_the_app_made_itself_is_a_422(errors: Any) -> None:
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware)
+
+    @app.get("/")
+    async def get() -> None:
+        raise RequestValidationError(errors)
+
+    with TestClient(app) as client:
+        answer = client.get("/")
+    assert answer.status_code == 422
+    assert "canary" not in answer.text

@@ -306,3 +306,20 @@ def test_a_stream_that_says_nothing_of_what_it_took_will_do() -> None:
     sink(b"1\n", logging.INFO)
     sink(b"2\n", logging.INFO)
     assert stream.taken == b"1\n2\n"
+
+
+def test_a_sink_is_closed_once_and_one_that_cannot_be_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Lines):
+        closed = 0
+
+        async def close(self) -> None:
+            self.closed += 1
+            raise OSError("the disk is gone")
+
+    sink, app = Broken(), FastAPI()
+    app.add_middleware(RequestLoggingMiddleware, sink=sink)
+    for starts in (1, 2):
+        with TestClient(app):
+            pass
+        assert sink.closed == starts
+    assert caplog.text.count("the sink cannot be closed") == 2

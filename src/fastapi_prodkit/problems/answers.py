@@ -84,7 +84,7 @@ class Answers:
         return Answer(
             kind.status,
             document,
-            kind.headers_of(exc),
+            dict(kind.headers_of(exc) or {}),
             kind.close_code or close_code_of(kind.status),
             reported=kind.status >= 500,
         )
@@ -106,7 +106,7 @@ class Answers:
     def _of_validation(
         self, exc: RequestValidationError | WebSocketRequestValidationError, texts: Texts | None
     ) -> Answer:
-        errors = exc.errors()
+        errors = [each for each in exc.errors() if isinstance(each, Mapping)]  # anybody may raise one
         document = self._document("about:blank", "Unprocessable Content", 422, texts)
         document["errors"] = field_errors(
             errors,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
@@ -20,6 +21,7 @@ Page = Callable[[Mapping[str, Any]], str]
 RawHeaders = list[tuple[bytes, bytes]]
 
 _BODILESS = frozenset({204, 205, 304})
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, section 5.5
 _OURS = frozenset({"content-type", "content-length"})
 
 
@@ -37,8 +39,8 @@ class ProblemResponse(Response):
         self.background = None
         raw: RawHeaders = []
         for name, value in headers.items():
-            if (lower := name.lower()) not in _OURS:
-                raw.append((lower.encode("latin-1"), value.encode("latin-1")))
+            if (lower := name.lower()) not in _OURS and (field := _value(value)) is not None:
+                raw.append((lower.encode("latin-1"), field))
         if status >= 200 and status not in _BODILESS:
             self.body = body
             raw.append((b"content-length", b"%d" % len(body)))
@@ -49,12 +51,22 @@ class ProblemResponse(Response):
         self.raw_headers = raw
 
 
+def _value(given: object) -> bytes | None:
+    """A header field's value; `None` for one that no field can hold, or that would begin another field."""
+    text = str(given)
+    return text.encode("latin-1") if _FIELD_VALUE.fullmatch(text) else None
+
+
 def encode(document: Mapping[str, Any]) -> bytes:
     """The document as JSON. It never fails: a value that JSON cannot hold becomes `null`."""
     try:
         return to_json(document, fallback=_nothing)
     except ValueError:
+        pass
+    try:
         return json.dumps(document, skipkeys=True, default=_nothing).encode()
+    except (ValueError, RecursionError):  # a value that contains itself, a number of too many digits
+        return json.dumps({name: document[name] for name in ("type", "title", "status")}).encode()
 
 
 def wants_html(accept: str) -> bool:

@@ -64,18 +64,25 @@ def field_errors(
     :param quote: also pass on what validators of the app say, which may repeat the input.
     """
     return [
-        {"detail": _text(error, texts, quote), **_place(error, body), "code": error["type"]}
+        {
+            "detail": _text(error, texts, quote),
+            **_place(error, body),
+            "code": str(error.get("type", "invalid")),
+        }
         for error in errors[:limit]
     ]
 
 
+def _code(error: Mapping[str, Any]) -> str:
+    return str(error.get("type", "invalid"))  # an error that the app raised itself may have anything
+
+
 def _text(error: Mapping[str, Any], texts: Texts | None, quote: bool) -> str:
-    code = error["type"]
+    code = _code(error)
     if texts is not None and code in texts:
         return texts[code].format_map(_Bounds(error.get("ctx") or {}))
     if code in _QUOTES_NOTHING or (quote and code not in _TEXTS):
-        message: str = error["msg"]
-        return message
+        return str(error.get("msg", _ANY))
     return _TEXTS.get(code, _ANY)
 
 
@@ -92,12 +99,12 @@ class _Bounds(dict[str, Any]):
 
 
 def _place(error: Mapping[str, Any], body: Any) -> dict[str, Any]:
-    loc = error["loc"]
+    loc: Sequence[Any] = error.get("loc") or ()
     where = str(loc[0]) if loc else "body"
     member = _PLACES.get(where)
     if member is not None:
         return {member: str(loc[1])[:_LONGEST_NAME]} if len(loc) > 1 else {}
-    return {"pointer": _pointer(loc[1:], body, is_missing=error["type"].startswith("missing"))}
+    return {"pointer": _pointer(loc[1:], body, is_missing=_code(error).startswith("missing"))}
 
 
 def _pointer(loc: Sequence[str | int], body: Any, *, is_missing: bool) -> str:

@@ -108,7 +108,7 @@ class RequestLoggingMiddleware:
             else None
         )
         self._process = ProcessHold(names("mute", mute))
-        self._placed = self._traced = False
+        self._placed = self._traced = self._open_sink = False
         self._routes: RouteTable | None = None
         self.dropped = 0  # records that a format or a sink refused since the start
         lift(app_of(app), self)
@@ -223,6 +223,7 @@ class RequestLoggingMiddleware:
             await send(message)
 
         self._process.take()
+        self._open_sink = True
         try:
             if "app" in scope:
                 await lifespan_checked(app, scope, receive, closing, check_routes)
@@ -234,8 +235,12 @@ class RequestLoggingMiddleware:
     async def _close(self) -> None:
         self._process.release()
         close: Any = getattr(self._sink, "close", None)
-        if close is not None:
-            await close()
+        if close is not None and self._open_sink:
+            self._open_sink = False
+            try:
+                await close()
+            except Exception:  # the app stops all the same
+                logger.exception("the sink cannot be closed")
         if self.dropped:
             logger.warning("%d access records were not written: their sink raised", self.dropped)
             self.dropped = 0
