@@ -72,7 +72,7 @@ class Decorator:
         @functools.wraps(function)
         async def cached(*args: Any, **kwargs: Any) -> Any:
             slot = slot_of(kwargs.get(route.request_name))
-            if slot is not None and not slot.spent and not args:
+            if slot is not None and not slot.spent and not args and route.is_called(kwargs):
                 return await route(slot, kwargs)
             if called_by_framework():
                 return await route.unattached(kwargs)

@@ -218,6 +218,7 @@ class Engine:
         ticket = self.reserve(found)
         if ticket is None:
             return self._outcome(found, await self._flights[self._place(found)].wait())
+        ticket.holder = asyncio.current_task()
         try:
             answer = await self.lead(ticket, policy)
         except BaseException:

@@ -16,8 +16,8 @@ from itertools import chain
 __all__ = ["STAMP_SIZE", "Entry"]
 
 STAMP_SIZE = 12
-_HEAD = struct.Struct("<4sBHddfHI")  # magic, flags, status, created, expires, cost, stamps, header size
-_MAGIC = b"fpk2"
+_HEAD = struct.Struct("<4sBHddfHII")  # magic, flags, status, created, expires, cost, sizes of the rest
+_MAGIC = b"fpk3"
 _RETURNED_RESPONSE = 1
 _PASS = 2
 _COMPRESSED = 4
@@ -57,6 +57,7 @@ class Entry:
             self.cost,
             len(self.stamps),
             len(fields),
+            len(body),
         )
         return b"".join((head, self.stamps, fields, body))
 
@@ -64,12 +65,14 @@ class Entry:
     def from_bytes(cls, raw: bytes) -> Entry | None:
         """The entry, or `None` for bytes that are none of ours."""
         try:
-            magic, flags, status, created, expires, cost, stamps, size = _HEAD.unpack_from(raw)
-            if magic != _MAGIC:
+            magic, flags, status, created, expires, cost, stamps, size, length = _HEAD.unpack_from(raw)
+            if magic != _MAGIC or not created <= expires < math.inf:
                 return None
             start = _HEAD.size + stamps
             headers, extra, hidden = _fields(raw[start : start + size])
             body = raw[start + size :]
+            if len(body) != length:
+                return None
             if flags & _COMPRESSED:
                 body = zlib.decompress(body)
         except (struct.error, ValueError, zlib.error):

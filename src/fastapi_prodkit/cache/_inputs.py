@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from fastapi.dependencies.models import Dependant
 from fastapi.params import File
 from fastapi.security import APIKeyCookie, APIKeyHeader, APIKeyQuery
 from fastapi.security.base import SecurityBase
+from starlette.datastructures import UploadFile
 from starlette.requests import HTTPConnection, Request
 
 from .._fastapi import dependants, field_names
@@ -144,11 +147,21 @@ async def body_of(request: Request) -> str:
     """The body that FastAPI has read and validated already."""
     if getattr(request, "_form", None) is not None:
         form = await request.form()
-        return json.dumps([(name, str(value)) for name, value in form.multi_items()])
-    body = await request.body()
-    if "json" in request.headers.get("content-type", ""):
-        return json.dumps(json.loads(body), sort_keys=True)
-    return body.decode("latin-1")
+        return json.dumps([(name, await _form_value(value)) for name, value in form.multi_items()])
+    body, kind = await request.body(), request.headers.get("content-type", "")
+    text = body.decode("latin-1")
+    if "json" in kind:
+        with suppress(ValueError):
+            text = json.dumps(json.loads(body), sort_keys=True)
+    return f"{kind}\n{text}"
+
+
+async def _form_value(value: UploadFile | str) -> str | list[str]:
+    if isinstance(value, str):
+        return value
+    content = await value.read()
+    await value.seek(0)
+    return [str(value.filename), str(value.content_type), sha256(content).hexdigest()]
 
 
 def _several(values: list[str]) -> list[str]:

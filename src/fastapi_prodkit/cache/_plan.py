@@ -40,11 +40,16 @@ class Plan:
         self.subject = path or query
         arguments.require_keyable(self.subject)
         self.name = digest(
-            (options.namespace, arguments.name, route.host + (route.context.path_format or ""))
+            (
+                options.namespace,
+                arguments.name,
+                route.host + (route.context.path_format or ""),
+                *sorted(route.methods),  # one function may answer another method with other fields
+            )
         )
         self.inputs = Inputs.of(route.dependant, shared=options.is_shared, vary=options.vary)
         self._provider = getattr(route.context, "dependency_overrides_provider", None)
-        self._overridden: dict[Any, Inputs] = {}
+        self._overridden: tuple[list[tuple[Any, Any]], Inputs] = ([], self.inputs)
         self._stamps = options.static_stamps(arguments, "route")
         self._has_stamps_of_arguments = bool(self.subject or options.tags_of_arguments)
         is_one = self.inputs.is_only_the_url and self.inputs.query == () and not route.dependant.path_params
@@ -68,16 +73,16 @@ class Plan:
         overrides = getattr(self._provider, "dependency_overrides", None)
         if not overrides:
             return self.inputs
-        state = tuple(overrides.items())
-        known = self._overridden.get(state)
-        if known is None:
+        items = list(overrides.items())
+        state, known = self._overridden
+        if not _are_same(state, items):
             assert self.route.dependant is not None
             known = self.inputs
             if any(each.call in overrides for each in dependants(self.route.dependant)):
                 dependant = overridden(self.route.dependant, overrides)
                 known = Inputs.of(dependant, shared=self.options.is_shared, vary=self.options.vary)
                 known = replace(known, overrides=token_hex(8))
-            self._overridden = {state: known}
+            self._overridden = (items, known)
         return known
 
     def key(
@@ -110,6 +115,14 @@ class Plan:
         if not self._has_stamps_of_arguments:
             return self._stamps
         return self._stamps + self.options.stamps_of(self.arguments, "route", self.subject, kwargs)
+
+
+def _are_same(before: list[tuple[Any, Any]], now: list[tuple[Any, Any]]) -> bool:
+    """By identity: what overrides a dependency need not be hashable, and its equal may do something else."""
+    pairs = zip(before, now, strict=False)
+    return len(before) == len(now) and all(
+        old is new for pair in pairs for old, new in zip(*pair, strict=True)
+    )
 
 
 def _writes_response(dependant: Dependant) -> bool:

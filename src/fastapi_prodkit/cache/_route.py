@@ -101,6 +101,10 @@ class CachedRoute:
             return await self._compute(kwargs)
         return await self._answer(_Call(slot, request, response, kwargs, asked, inputs), found)
 
+    def is_called(self, kwargs: Mapping[str, Any]) -> bool:
+        """Whether it is the endpoint of the request, and not called by another that hands its request on."""
+        return self.response_name in kwargs and id(matched(kwargs[self.request_name].scope)) in self._plans
+
     async def unattached(self, kwargs: dict[str, Any]) -> Any:
         """FastAPI calls it, and no layer has prepared it: a route that is new, or no layer at all.
 

@@ -8,6 +8,7 @@ serialises as ever; and the slot, which is also `send`, keeps status, header fie
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 from starlette.responses import Response
@@ -24,6 +25,7 @@ from ._ticket import Ticket
 __all__ = ["SLOT", "Slot", "replay", "serve", "slot_of"]
 
 SLOT = "fastapi_prodkit.cache"
+_PATIENCE = 1.0  # seconds
 
 
 class Slot:
@@ -43,6 +45,7 @@ class Slot:
         "_head",
         "_send",
         "_size",
+        "_started_in",
         "capture",
         "found",
         "lane",
@@ -78,6 +81,7 @@ class Slot:
         self._entry: Entry | None = None
         self._body: list[bytes] = []
         self._size = 0
+        self._started_in = sys.exception()
 
     async def send(self, message: Message) -> None:
         if self._entry is not None:
@@ -91,7 +95,9 @@ class Slot:
         capture, note = self.capture, self.note
         if capture is not None and not capture.ticket.ended:
             headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-            kept = keep(message["status"], headers, capture, by_response=isinstance(self.returned, Response))
+            kept = self._is_of_a_handler() or keep(
+                message["status"], headers, capture, by_response=isinstance(self.returned, Response)
+            )
             if isinstance(kept, Kept):
                 self._entry = kept.entry
                 self._head = {**message, "headers": kept.fields}
@@ -101,6 +107,10 @@ class Slot:
         if note is not None:
             message = {**message, "headers": [*message.get("headers", ()), note]}
         await self._send(message)
+
+    def _is_of_a_handler(self) -> str:
+        """FastAPI answers an exception while it handles it: whatever the status, nothing to keep."""
+        return "" if sys.exception() is self._started_in else "an exception was handled"
 
     async def _keep(self, message: Message) -> None:
         """Take what belongs to the body, and hand it on."""
@@ -119,7 +129,17 @@ class Slot:
             message = await self._finish(capture, message)
         else:
             await self._send_head(cache_status(capture.fwd, "stored"))
+            await self._send_part(capture.ticket, message)
+            return
         await self._send(message)
+
+    async def _send_part(self, ticket: Ticket, message: Message) -> None:
+        """A client that does not read must not hold up those who wait for the rest."""
+        timer = asyncio.get_running_loop().call_later(_PATIENCE, ticket.abandon)
+        try:
+            await self._send(message)
+        finally:
+            timer.cancel()
 
     async def _finish(self, capture: Capture, message: Message) -> Message:
         """All is there: hand it over and keep it before a slow client is waited for."""

@@ -46,6 +46,7 @@ class Ticket:
         "_timer",
         "began",
         "found",
+        "holder",
         "lease_is_free",
         "place",
     )
@@ -56,6 +57,7 @@ class Ticket:
         self.place = place
         self.began = engine.clock()
         self.lease_is_free = False
+        self.holder: asyncio.Task[Any] | None = None
         self._ended = False
         self._future: asyncio.Future[Entry | Waiting | _Failure] | None = None
         self._lease: bytes | None = None
@@ -85,7 +87,10 @@ class Ticket:
         """What its holder comes up with.
 
         :raises Exception: the error of its holder.
+        :raises RecursionError: to its holder, who would wait for ever.
         """
+        if self.holder is not None and self.holder is asyncio.current_task():
+            raise RecursionError("to compute what is cached, it is asked for again with the same arguments")
         if self._future is None:
             self._future = asyncio.get_running_loop().create_future()
         answer = await asyncio.shield(self._future)
@@ -127,6 +132,10 @@ class Ticket:
     def settle(self, answer: Entry | Waiting) -> None:
         """Keep nothing, and have those who wait served with this, or do this."""
         self._settle(answer)
+
+    def abandon(self) -> None:
+        """Have another take over at once: whatever its holder comes up with is not kept."""
+        self._engine.spawn(self.close())
 
     async def close(self) -> None:
         """Give up the lease, then wake whoever still waits."""

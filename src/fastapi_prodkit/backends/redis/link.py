@@ -228,8 +228,8 @@ class Link:
             return _PUSHED
 
         parser: Any = connection._parser  # no public name for it either
-        parser.set_invalidation_push_handler(hand_over)
-        parser.set_pubsub_push_handler(hand_over)
+        # all of them: the result of one that it handles itself would pass for the reply to somebody's command
+        parser.handle_push_response = hand_over
 
     async def _read(self, connection: AbstractConnection) -> None:
         calls = self._calls
