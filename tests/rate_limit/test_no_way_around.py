@@ -16,10 +16,12 @@ from fastapi_prodkit import (
     ProblemMiddleware,
     RateLimiter,
     RateLimitMiddleware,
+    RedisBackend,
 )
 from fastapi_prodkit.errors import UnavailableError
 from fastapi_prodkit.rate_limit import Ban
 from fastapi_prodkit.typing import Backend, Charge, Limit, Verdict
+from tests.servers import RedisServer
 
 from .conftest import Open
 
@@ -250,3 +252,25 @@ async def test_who_is_cancelled_twice_keeps_no_place() -> None:
     await asyncio.sleep(0.5)
     assert (await limits[0].peek("1.2.3.4")).remaining == 1
     assert (await limits[1].peek("all")).remaining == 1
+
+
+@pytest.mark.parametrize("algorithm", ["gcra", "sliding", "moving"])
+@pytest.mark.parametrize(
+    "command", [("SET", "nan nan nan"), ("SET", "abc"), ("LPUSH", "nan nan nan"), ("ZADD", "inf", "a")]
+)
+async def test_what_others_wrote_in_the_place_of_a_count_lets_nobody_through(
+    redis_server: RedisServer, client_of: Open, algorithm: Any, command: tuple[str, ...]
+) -> None:
+    async with RedisBackend(redis_server.url, timeout=2.0) as backend:
+        limiter = RateLimiter(backend.counters)
+        app = FastAPI()
+        app.add_middleware(RateLimitMiddleware)
+        app.get("/", dependencies=[Depends(limiter("3/minute", algorithm=algorithm))])(_endpoint)
+        client = await client_of(app)
+        await client.get("/")
+        key = redis_server.command("KEYS", "*").split("\r\n")[2]
+        redis_server.command("DEL", key)
+        redis_server.command(command[0], key, *command[1:])
+        statuses = [(await client.get("/")).status_code for _ in range(5)]
+        assert statuses[0] == 200
+        assert set(statuses[3:]) == {429}

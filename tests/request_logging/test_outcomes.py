@@ -279,6 +279,7 @@ async def test_in_the_first_millisecond_the_server_is_not_asked(monkeypatch: pyt
     [
         ({"trailers": True}, [{"type": "http.response.trailers", "headers": []}]),
         ({}, [{"type": "http.response.pathsend", "path": "/file"}]),
+        ({}, [{"type": "http.response.zerocopysend", "file": 0}]),
     ],
 )
 async def test_a_response_may_end_otherwise_than_with_a_body(

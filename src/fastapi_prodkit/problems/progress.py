@@ -50,8 +50,8 @@ class Response:
             self.complete = not message.get("more_body", False)
         elif kind == "http.response.start":
             self.headers = tuple(message.get("headers") or ())  # a copy: those outside change the message
-        elif kind == "http.response.pathsend":
-            self.complete = True
+        elif kind in ("http.response.pathsend", "http.response.zerocopysend"):
+            self.complete = not message.get("more_body", False)
         return self.send(message)
 
 

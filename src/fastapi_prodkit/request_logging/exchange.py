@@ -25,7 +25,7 @@ __all__ = ["Exchange", "HTTPExchange", "Outcome", "Policy"]
 
 Outcome = Literal["ok", "client_error", "server_error", "client_disconnect", "cancelled", "incomplete"]
 
-_LAST_WORDS = ("http.response.trailers", "http.response.pathsend")
+_LAST_WORDS = ("http.response.trailers", "http.response.pathsend", "http.response.zerocopysend")
 
 # Seconds within which a server has hardly looked at its sockets again: asking it would tell nothing.
 _UNNOTICED = 0.001

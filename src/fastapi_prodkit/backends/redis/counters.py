@@ -98,7 +98,10 @@ class RedisCounters:
         if not keys:
             return []
         found = (await _WEIGH.run(self._wire, keys, arguments)).split()
-        return [_verdict(*found[index : index + 4]) for index in range(0, len(found), 4)]
+        try:
+            return [_verdict(*found[index : index + 4]) for index in range(0, len(found), 4)]
+        except ValueError:  # somebody else wrote what this made no sense of
+            raise UnavailableError("the counts on the Redis server cannot be read") from None
 
     async def _weigh_apart(self, charges: Sequence[Charge], force: bool) -> list[Verdict]:
         """Each subject on its own server: nothing is charged unless all were found to fit, and what two
