@@ -261,3 +261,28 @@ def _resolve(node: Any, pointer: str, *, missing: bool) -> None:
     for step in [*steps[1:], *([last] if pointer and not missing else [])]:
         key = step.replace("~1", "/").replace("~0", "~")
         node = node[int(key)] if isinstance(node, list) else node[key]
+
+
+def _refuse(given: str) -> str:
+    raise PydanticCustomError("int_type", "canary")
+
+
+def _bound(given: str) -> str:
+    raise PydanticCustomError("greater_than", "canary")
+
+
+class Strange(BaseModel):
+    a: Annotated[str, AfterValidator(_refuse)]
+    b: Annotated[str, AfterValidator(_bound)]
+
+
+def test_a_validator_that_takes_a_code_of_pydantic_for_its_own_says_nothing() -> None:
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware)
+
+    @app.post("/")
+    async def post(body: Strange) -> None: ...
+
+    with TestClient(app) as client:
+        errors = client.post("/", json={"a": "", "b": ""}).json()["errors"]
+    assert [error["detail"] for error in errors] == ["Input should be a valid integer", "Input is not valid"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic_core import PydanticKnownError
+
 from .language import Texts
 
 __all__ = ["field_errors"]
@@ -81,9 +83,17 @@ def _text(error: Mapping[str, Any], texts: Texts | None, quote: bool) -> str:
     code = _code(error)
     if texts is not None and code in texts:
         return texts[code].format_map(_Bounds(error.get("ctx") or {}))
-    if code in _QUOTES_NOTHING or (quote and code not in _TEXTS):
+    if quote and code not in _TEXTS:
         return str(error.get("msg", _ANY))
-    return _TEXTS.get(code, _ANY)
+    return _pydantics(code, error) if code in _QUOTES_NOTHING else _TEXTS.get(code, _ANY)
+
+
+def _pydantics(code: Any, error: Mapping[str, Any]) -> str:
+    """What pydantic itself says: a validator of the app may have said something else under the same code."""
+    try:
+        return PydanticKnownError(code, error.get("ctx")).message()
+    except Exception:  # it has other bounds than pydantic's errors of that code
+        return _ANY
 
 
 class _Bounds(dict[str, Any]):
