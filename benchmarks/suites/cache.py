@@ -32,6 +32,17 @@ async def check(build: Build, rig: Rig) -> None:
         assert computed() == before, "a hit computed the value again"
 
 
+async def check_miss(build: Build, rig: Rig) -> None:
+    """Every answer equals the uncached one and was computed for it."""
+    async with opened(build(rig)) as client:
+        for _ in range(3):
+            before = computed()
+            answer = await client.ask()
+            assert answer.status == 200, f"answers {answer.status}"
+            assert answer.json() == _expected(), "another body"
+            assert computed() == before + 1, "the value was not computed"
+
+
 def _expected() -> Any:
     return json.loads(BODY)
 
@@ -90,13 +101,19 @@ def ours_tiered(rig: Rig) -> FastAPI:
     return _ours(TieredBackend(RedisBackend(rig.redis_url, timeout=5)), tags=["items", "shop"])
 
 
-def _ours(backend: Backend, *, dependencies: Sequence[Any] = (), tags: Sequence[str] = ()) -> FastAPI:
+def ours_missed(rig: Rig) -> FastAPI:
+    return _ours(MemoryBackend(), ttl=1e-6)
+
+
+def _ours(
+    backend: Backend, *, ttl: float = 3600, dependencies: Sequence[Any] = (), tags: Sequence[str] = ()
+) -> FastAPI:
     cache = Cache(backend.store)
     app = FastAPI(lifespan=Resources(backend))
     app.add_middleware(CacheMiddleware)
 
     @app.get("/", dependencies=dependencies)
-    @cache(ttl=3600, tags=tags)
+    @cache(ttl=ttl, tags=tags)
     async def items() -> list[Item]:
         return catalogue()
 
@@ -344,6 +361,17 @@ SUITES = [
         text=_TEXT,
         contenders=_MEMORY,
         check=check,
+    ),
+    Suite(
+        name="cache-miss",
+        title="Response cache, memory, a miss",
+        text="Every request computes the list, and has its response stored.",
+        contenders=[
+            Contender(BARE, bare, note="stores nothing", yardstick=True),
+            Contender(LIMIT, prebuilt, yardstick=True),
+            Contender("fastapi-prodkit", ours_missed, "fastapi-prodkit"),
+        ],
+        check=check_miss,
     ),
     Suite(
         name="cache-redis",
