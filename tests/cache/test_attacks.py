@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import random
 import struct
+import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,9 +19,11 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 from starlette.routing import Host
 
-from fastapi_prodkit import Cache, CacheMiddleware, MemoryBackend
+from fastapi_prodkit import Cache, CacheMiddleware, MemoryBackend, RedisBackend
 from fastapi_prodkit.cache._entry import Entry
+from fastapi_prodkit.errors import UnavailableError
 
+from ..servers import RedisServer
 from .conftest import Connect
 
 
@@ -252,3 +258,123 @@ async def test_a_client_that_does_not_read_holds_up_nobody() -> None:
     slow.cancel()
     with pytest.raises(asyncio.CancelledError):
         await slow
+
+
+async def test_a_plain_decorator_below_the_cache_may_wrap_a_coroutine_function(connect: Connect) -> None:
+    app, cache = _app()
+
+    def plain(function: Any) -> Any:
+        @functools.wraps(function)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs)
+
+        return inner
+
+    @app.get("/")
+    @cache(ttl=60)
+    @plain
+    async def me() -> str:
+        return "x"
+
+    async with connect(app) as client:
+        for _ in range(2):
+            assert (await client.get("/")).json() == "x"
+
+
+async def test_a_coroutine_decorator_below_the_cache_may_wrap_a_plain_function(connect: Connect) -> None:
+    app, cache = _app()
+
+    def awaited(function: Any) -> Any:
+        @functools.wraps(function)
+        async def inner(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs)
+
+        return inner
+
+    @app.get("/")
+    @cache(ttl=60)
+    @awaited
+    def me() -> str:
+        return "x"
+
+    async with connect(app) as client:
+        for _ in range(2):
+            assert (await client.get("/")).json() == "x"
+
+
+async def test_an_error_shared_by_many_does_not_grow_with_them() -> None:
+    cache, go = Cache(), asyncio.Event()
+
+    @cache(ttl=60)
+    async def fails(n: int) -> int:
+        await go.wait()
+        raise ValueError(n)
+
+    tasks = [asyncio.create_task(fails(1)) for _ in range(200)]
+    await asyncio.sleep(0)
+    go.set()
+    error = (await asyncio.gather(*tasks, return_exceptions=True))[-1]
+    assert isinstance(error, ValueError)
+    assert len(traceback.extract_tb(error.__traceback__)) < 40
+
+
+async def test_an_invalidation_that_is_owed_is_paid_after_the_backend_was_closed(
+    fault_server: RedisServer,
+) -> None:
+    backend = RedisBackend(fault_server.url, timeout=0.05)
+    cache, calls = Cache(backend.store), 0
+
+    @cache(ttl=60)
+    async def counted(n: int) -> int:
+        nonlocal calls
+        calls += 1
+        return n
+
+    async with backend, cache:
+        await counted(1)
+        fault_server.hang()
+        assert not await cache.invalidate(counted, n=1)
+    fault_server.resume()
+    async with backend, cache, asyncio.timeout(5):
+        before = -1
+        while before != calls:
+            before = calls
+            await counted(1)
+            await asyncio.sleep(0.02)
+    assert calls > 1
+
+
+async def test_replies_reach_their_callers_whatever_is_cancelled_late_or_cut(
+    fault_server: RedisServer,
+) -> None:
+    right = wrong = 0
+    dice = random.Random(1)
+
+    async def ask(store: Any) -> None:
+        nonlocal right, wrong
+        keys = dice.sample(sorted(VALUES), dice.randint(1, 5))
+        with suppress(TimeoutError, UnavailableError):
+            async with asyncio.timeout(dice.choice([0, 0.0001, 0.001, 0.01, 1])):
+                found = await store.get(*keys)
+            right += found == [VALUES[key] for key in keys]
+            wrong += found != [VALUES[key] for key in keys]
+
+    async with RedisBackend(fault_server.url, timeout=0.1) as backend:
+        for key, value in VALUES.items():
+            await backend.store.set(key, value, ttl=100)
+        for number in range(8):
+            if number == 4:
+                fault_server.hang()
+            tasks = [asyncio.create_task(ask(backend.store)) for _ in range(150)]
+            await asyncio.sleep(0)
+            for task in dice.sample(tasks, 40):
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if number == 4:
+                fault_server.resume()
+                await asyncio.sleep(0.4)  # for longer than the link waits before it connects again
+    assert right > 100
+    assert wrong == 0
+
+
+VALUES = {f"key {n}": b"%d" % n * (n % 7 * 2000 + 1) for n in range(100)}

@@ -49,8 +49,9 @@ class Options:
     async def call(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        if inspect.iscoroutinefunction(function):
-            return await function(*args, **kwargs)
+        if any(map(inspect.iscoroutinefunction, (function, inspect.unwrap(function)))):
+            value = function(*args, **kwargs)
+            return await value if inspect.isawaitable(value) else value
         return await run_in_threadpool(function, *args, **kwargs)
 
     @property

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-from ..errors import UnavailableError
+from ..errors import ConfigurationError, UnavailableError
 from ..typing import Store
 from ._entry import STAMP_SIZE
 from ._identity import digest
@@ -56,6 +56,7 @@ class Stamps:
         self._at_once = at_once
         self._owed: dict[str, int] = {}
         self._debts = 0
+        self._is_paying = False
         self._lifetime = lifetime
 
     async def fill(self, keys: Sequence[str], held: Sequence[bytes | None]) -> tuple[bytes, ...]:
@@ -84,20 +85,38 @@ class Stamps:
         except UnavailableError:
             if not self._owed:
                 logger.warning("an invalidation is owed until the store is back")
-                self._spawn(self._pay())
             if len(self._owed) < _MAX_OWED:
                 self._debts += 1
                 self._owed.update(dict.fromkeys(keys, self._debts))
             else:
                 logger.error("too many invalidations are owed: one was dropped")
+            self._see_to_it()
             return False
         return True
 
     def owes(self, keys: Sequence[str]) -> bool:
         """Whether the invalidation of one of them is not done yet."""
-        return bool(self._owed) and any(key in self._owed for key in keys)
+        if not self._owed:
+            return False
+        self._see_to_it()
+        return any(key in self._owed for key in keys)
+
+    def _see_to_it(self) -> None:
+        """Have the debt paid; whoever was at it may have ended with its event loop."""
+        if not self._is_paying:
+            self._spawn(self._pay())
 
     async def _pay(self) -> None:
+        if self._is_paying:
+            return
+        self._is_paying = True
+        try:
+            with suppress(ConfigurationError):  # the store was closed: later, when it is open again
+                await self._pay_all()
+        finally:
+            self._is_paying = False
+
+    async def _pay_all(self) -> None:
         while self._owed:
             await asyncio.sleep(_RETRY)
             paying = dict(self._owed)

@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from enum import Enum
 from hashlib import blake2b
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UnavailableError
@@ -30,6 +31,7 @@ class Waiting(Enum):
 
 class _Failure(NamedTuple):
     error: Exception
+    traceback: TracebackType | None
 
 
 class Ticket:
@@ -95,7 +97,7 @@ class Ticket:
             self._future = asyncio.get_running_loop().create_future()
         answer = await asyncio.shield(self._future)
         if isinstance(answer, _Failure):
-            raise answer.error
+            raise answer.error.with_traceback(answer.traceback)  # or each who waits would lengthen it
         return answer
 
     async def take_lease(self) -> bool:
@@ -127,7 +129,7 @@ class Ticket:
 
     def fail(self, error: Exception) -> None:
         """Those who wait get the same error, and do not try again."""
-        self._settle(_Failure(error))
+        self._settle(_Failure(error, error.__traceback__))
 
     def settle(self, answer: Entry | Waiting) -> None:
         """Keep nothing, and have those who wait served with this, or do this."""
