@@ -377,4 +377,31 @@ async def test_replies_reach_their_callers_whatever_is_cancelled_late_or_cut(
     assert wrong == 0
 
 
+@pytest.mark.parametrize("inside", [False, True])
+async def test_what_middleware_of_a_mounted_app_adds_is_not_kept(connect: Connect, *, inside: bool) -> None:
+    app, cache = _app()
+    mounted = FastAPI()
+
+    @mounted.middleware("http")
+    async def number(request: Request, call_next: Any) -> Any:
+        response = await call_next(request)
+        response.headers.append("x-number", request.headers["number"])
+        return response
+
+    if inside:
+        mounted.add_middleware(CacheMiddleware)
+
+    @mounted.get("/")
+    @cache(ttl=60)
+    async def page() -> str:
+        return "x"
+
+    app.mount("/m", mounted)
+    async with connect(app) as client:
+        for number_ in ("1", "2"):
+            answer = await client.get("/m/", headers={"number": number_})
+            assert answer.headers.get_list("x-number") == [number_]
+    assert ("hit" in answer.headers["cache-status"]) is inside
+
+
 VALUES = {f"key {n}": b"%d" % n * (n % 7 * 2000 + 1) for n in range(100)}

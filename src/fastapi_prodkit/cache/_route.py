@@ -80,6 +80,8 @@ class CachedRoute:
         if slot.refresh is not None:
             return await self._capture(_Call(slot, request, response, kwargs, asked, inputs), slot.refresh)
         reason = self._bypass(scope["method"], inputs, asked)
+        if scope["app"] is not slot.original["app"] and getattr(scope["app"], "user_middleware", None):
+            reason = _bypass("the mounted app has middleware: add CacheMiddleware to it")
         if reason is not None:
             slot.note = cache_status(*reason)
             return await self._compute(kwargs)
