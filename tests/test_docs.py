@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -56,6 +58,33 @@ async def test_every_fence_of_the_page_runs(
         result = eval(code, namespace)
         if inspect.isawaitable(result):
             await result
+
+
+def test_the_app_of_the_readme_does_what_the_readme_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    namespace: dict[str, Any] = {"__name__": "readme"}
+    for _, source in _fences(ROOT / "README.md"):
+        exec(compile(source, "README.md", "exec"), namespace)
+    with TestClient(namespace["app"]) as client:
+        first, second = client.get("/prices/1"), client.get("/prices/1")
+        assert second.content == first.content
+        assert "hit" in second.headers["cache-status"]
+        assert client.put("/prices/1", params={"price": 12}).status_code == 204
+        assert client.get("/prices/1").json() == 12
+        statuses = [client.get("/prices/1").status_code for _ in range(110)]
+        refused = client.get("/prices/1")
+        missing = client.get("/nowhere")
+    assert statuses.count(200) < 110
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    assert missing.headers["content-type"] == "application/problem+json"
+    printed = capsys.readouterr().out.splitlines()
+    assert "the price of 1 is 12.0" in printed
+    records = [json.loads(line) for line in printed if line.startswith("{")]
+    assert len(records) == 116
+    assert records[0]["request_id"] == first.headers["x-request-id"]
 
 
 @pytest.mark.parametrize("page", COMPONENT_PAGES, ids=_name)
