@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from starlette.routing import Host
 
 from fastapi_prodkit import Cache, CacheMiddleware, MemoryBackend, RedisBackend
-from fastapi_prodkit.cache._entry import Entry
+from fastapi_prodkit.cache.entry import Entry
 from fastapi_prodkit.errors import UnavailableError
 
 from ..servers import RedisServer

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fastapi_prodkit import Cache, CacheMiddleware, MemoryBackend
 from fastapi_prodkit.backends.memory import MemoryStore
-from fastapi_prodkit.cache._entry import Entry
-from fastapi_prodkit.cache._lane import Lane
+from fastapi_prodkit.cache.entry import Entry
+from fastapi_prodkit.cache.lane import Lane
 from fastapi_prodkit.typing import Backend
 
 from .conftest import Connect
@@ -20,7 +20,7 @@ from .conftest import Connect
 async def test_random_query_strings_stay_inside_the_bounds(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastapi_prodkit.cache._lane._ROOM", 100)
+    monkeypatch.setattr("fastapi_prodkit.cache.lane._ROOM", 100)
     store = MemoryStore(max_bytes=200_000)
     app, cache = FastAPI(), Cache(store)
     app.add_middleware(CacheMiddleware)

@@ -88,9 +88,9 @@ async def test_if_modified_since(connect: Connect, since: str, status: int) -> N
 
 
 def test_the_etag_is_strong_and_the_same_in_every_process() -> None:
-    from fastapi_prodkit.cache._http import etag_of
+    from fastapi_prodkit.cache.http import etag_of
 
-    script = "from fastapi_prodkit.cache._http import etag_of; print(etag_of(b'x' * 1000).decode())"
+    script = "from fastapi_prodkit.cache.http import etag_of; print(etag_of(b'x' * 1000).decode())"
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert process.stdout.strip() == etag_of(b"x" * 1000).decode()
     assert not process.stdout.startswith("W/")

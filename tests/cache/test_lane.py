@@ -30,7 +30,7 @@ class Seen:
 @pytest.fixture
 def routed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths that reached a cached endpoint."""
-    from fastapi_prodkit.cache._route import CachedRoute
+    from fastapi_prodkit.cache.route import CachedRoute
 
     paths: list[str] = []
     call = CachedRoute.__call__

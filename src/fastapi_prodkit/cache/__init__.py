@@ -10,8 +10,8 @@ async def get_item(item_id: int) -> Item: ...
 
 from __future__ import annotations
 
-from ._cache import Cache
-from ._codec import Codec
+from .cache import Cache
+from .codec import Codec
 from .middleware import CacheMiddleware
 
 __all__ = ["Cache", "CacheMiddleware", "Codec"]

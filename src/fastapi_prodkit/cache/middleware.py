@@ -6,10 +6,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._asgi import Place, lifespan_checked, sink
 from .._fastapi import check_routes
-from ._answer import Answer
-from ._lane import Lane
-from ._route import prime
-from ._slot import Slot, serve
+from .answer import Answer
+from .lane import Lane
+from .route import prime
+from .slot import Slot, serve
 
 __all__ = ["CacheMiddleware"]
 

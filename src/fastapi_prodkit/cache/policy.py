@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .._arguments import fraction, seconds
 from ..errors import ConfigurationError
-from ._entry import Entry
+from .entry import Entry
 
 __all__ = ["Policy"]
 

@@ -15,12 +15,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .._fastapi import around_router
-from ._engine import Found
-from ._entry import Entry
-from ._http import Pair, cache_status, etag_of, is_unchanged, not_modified, value_of
-from ._lane import Lane
-from ._storable import Capture, Kept, keep
-from ._ticket import Ticket
+from .engine import Found
+from .entry import Entry
+from .http import Pair, cache_status, etag_of, is_unchanged, not_modified, value_of
+from .lane import Lane
+from .storable import Capture, Kept, keep
+from .ticket import Ticket
 
 __all__ = ["SLOT", "Slot", "replay", "serve", "slot_of"]
 

@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ..errors import ConfigurationError
-from ._arguments import Arguments
-from ._codec import Codec
-from ._engine import Engine, Outcome
-from ._entry import Entry
-from ._identity import digest
-from ._options import Options
-from ._policy import Policy
-from ._ticket import Ticket, Waiting
+from .arguments import Arguments
+from .codec import Codec
+from .engine import Engine, Outcome
+from .entry import Entry
+from .identity import digest
+from .options import Options
+from .policy import Policy
+from .ticket import Ticket, Waiting
 
 __all__ = ["CachedFunction", "Values"]
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from ..errors import ConfigurationError, UnavailableError
 from ..typing import Store
-from ._entry import STAMP_SIZE
-from ._identity import digest
+from .entry import STAMP_SIZE
+from .identity import digest
 
 __all__ = ["Stamps", "stamp_key"]
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from starlette.types import Scope
 
-from ._answer import Answer, answer
-from ._engine import Engine, Found
-from ._http import Asked
-from ._options import Options
+from .answer import Answer, answer
+from .engine import Engine, Found
+from .http import Asked
+from .options import Options
 
 __all__ = ["Lane"]
 

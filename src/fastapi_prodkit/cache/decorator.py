@@ -9,13 +9,13 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from .._fastapi import called_by_framework
 from ..errors import ConfigurationError
-from ._arguments import Arguments
-from ._codec import Codec, codec_for
-from ._engine import Engine
-from ._function import CachedFunction
-from ._options import Options
-from ._route import CachedRoute
-from ._slot import slot_of
+from .arguments import Arguments
+from .codec import Codec, codec_for
+from .engine import Engine
+from .function import CachedFunction
+from .options import Options
+from .route import CachedRoute
+from .slot import slot_of
 
 __all__ = ["Decorator"]
 

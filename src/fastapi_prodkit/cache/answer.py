@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from starlette.responses import Response
 
-from ._entry import Entry
-from ._http import Asked, Pair, cache_status, is_unchanged, not_modified
+from .entry import Entry
+from .http import Asked, Pair, cache_status, is_unchanged, not_modified
 
 __all__ = ["Answer", "answer", "collapsed", "in_spite_of_failure"]
 

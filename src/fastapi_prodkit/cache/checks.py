@@ -8,8 +8,8 @@ from typing import Any
 from .._asgi import Place, layers
 from .._fastapi import Route, iter_routes, mounted_apps
 from ..errors import ConfigurationError
-from ._arguments import Arguments
-from ._options import Options
+from .arguments import Arguments
+from .options import Options
 
 __all__ = ["is_checked"]
 

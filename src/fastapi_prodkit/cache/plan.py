@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .._fastapi import Route, dependants, is_plain, overridden
-from ._arguments import Arguments
-from ._http import Asked
-from ._identity import digest
-from ._inputs import Inputs
-from ._options import Options
+from .arguments import Arguments
+from .http import Asked
+from .identity import digest
+from .inputs import Inputs
+from .options import Options
 
 __all__ = ["Plan"]
 

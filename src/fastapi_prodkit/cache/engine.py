@@ -14,10 +14,10 @@ from typing import Any
 from ..backends.memory import MemoryStore
 from ..errors import UnavailableError
 from ..typing import Store
-from ._entry import Entry
-from ._policy import Policy
-from ._stamps import Stamps
-from ._ticket import Ticket, Waiting
+from .entry import Entry
+from .policy import Policy
+from .stamps import Stamps
+from .ticket import Ticket, Waiting
 
 __all__ = ["Engine", "Found", "Outcome"]
 

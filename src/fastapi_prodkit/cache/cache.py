@@ -12,15 +12,15 @@ from .._arguments import count, field_name, function, instance, names, seconds, 
 from ..backends.memory import MemoryStore
 from ..errors import ConfigurationError
 from ..typing import Store
-from ._codec import Codec, JSONCodec, codec_for
-from ._decorator import Decorator
-from ._engine import Engine
-from ._function import Values
-from ._identity import digest, identity
-from ._options import Options
-from ._policy import Policy
-from ._route import CachedRoute
-from ._stamps import stamp_key
+from .codec import Codec, JSONCodec, codec_for
+from .decorator import Decorator
+from .engine import Engine
+from .function import Values
+from .identity import digest, identity
+from .options import Options
+from .policy import Policy
+from .route import CachedRoute
+from .stamps import stamp_key
 
 __all__ = ["Cache"]
 

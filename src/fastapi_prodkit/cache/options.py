@@ -12,9 +12,9 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from ..errors import ConfigurationError
-from ._arguments import Arguments
-from ._policy import Policy
-from ._stamps import stamp_key
+from .arguments import Arguments
+from .policy import Policy
+from .stamps import stamp_key
 
 __all__ = ["Options"]
 

@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UnavailableError
-from ._entry import Entry
+from .entry import Entry
 
 if TYPE_CHECKING:
-    from ._engine import Engine, Found
+    from .engine import Engine, Found
 
 __all__ = ["Ticket", "Waiting"]
 

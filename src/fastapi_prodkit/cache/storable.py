@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from starlette.responses import Response
 
-from ._entry import Entry
-from ._http import Asked, Pair, directives
-from ._policy import Policy
-from ._ticket import Ticket
+from .entry import Entry
+from .http import Asked, Pair, directives
+from .policy import Policy
+from .ticket import Ticket
 
 __all__ = ["Capture", "Kept", "keep"]
 

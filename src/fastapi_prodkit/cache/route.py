@@ -11,19 +11,19 @@ from starlette.responses import Response
 
 from .._fastapi import Route, hand_over, identities, iter_routes, matched, scope_around
 from ..errors import ConfigurationError
-from ._answer import answer, collapsed, in_spite_of_failure
-from ._arguments import Arguments
-from ._checks import is_checked
-from ._engine import Engine, Found
-from ._entry import Entry
-from ._http import Asked, cache_status
-from ._inputs import HANDED_OVER, Inputs, body_of
-from ._options import Options
-from ._plan import Plan
-from ._slot import SLOT, Slot, replay
-from ._stamps import stamp_key
-from ._storable import Capture
-from ._ticket import Ticket
+from .answer import answer, collapsed, in_spite_of_failure
+from .arguments import Arguments
+from .checks import is_checked
+from .engine import Engine, Found
+from .entry import Entry
+from .http import Asked, cache_status
+from .inputs import HANDED_OVER, Inputs, body_of
+from .options import Options
+from .plan import Plan
+from .slot import SLOT, Slot, replay
+from .stamps import stamp_key
+from .storable import Capture
+from .ticket import Ticket
 
 __all__ = ["CachedRoute", "prime"]
 

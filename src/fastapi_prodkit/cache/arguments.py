@@ -18,7 +18,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from ..errors import ConfigurationError
-from ._identity import identity, is_keyable
+from .identity import identity, is_keyable
 
 __all__ = ["Arguments"]
 
