@@ -92,6 +92,14 @@ def redis_sentinel(_sentinel: RedisSentinel) -> RedisSentinel:
     return _sentinel
 
 
+@pytest.fixture
+def fault_sentinel() -> Iterator[RedisSentinel]:
+    """A primary, a replica and a sentinel of this test alone."""
+    sentinel = RedisSentinel()
+    yield sentinel
+    sentinel.close()
+
+
 @pytest.fixture(params=["memory", "redis"])
 async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
     """An open backend of each kind."""

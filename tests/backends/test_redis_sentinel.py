@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,13 +13,6 @@ from fastapi_prodkit.typing import Bus, Store
 from tests.servers import RedisSentinel, free_port
 
 from .outage import calling, until_served
-
-
-@pytest.fixture
-def fault_sentinel() -> Iterator[RedisSentinel]:
-    sentinel = RedisSentinel()
-    yield sentinel
-    sentinel.close()
 
 
 class TestSentinelStore(StoreContract):
