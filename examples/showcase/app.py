@@ -38,7 +38,7 @@ def create_app(url: str | None = None) -> FastAPI:
     hub = Hub(backend.bus)
     tasks = Tasks()
     problems = Problems()
-    resources = Resources(backend, tasks, hub)
+    resources = Resources(backend, cache, tasks, hub)
 
     @resources.provide
     async def shop() -> AsyncIterator[Shop]:
