@@ -16,8 +16,8 @@ class Item(BaseModel):
     price: float
 
 
-def create_app(url: str = os.environ.get("REDIS_URL", "memory://")) -> FastAPI:
-    backend = backend_from_url(url)
+def create_app(url: str | None = None) -> FastAPI:
+    backend = backend_from_url(url or os.environ.get("REDIS_URL", "memory://"))
     cache = Cache(backend.store)
     shelf = {number: Item(id=number, name=f"Tea {number}", price=3.5) for number in range(1, 101)}
 

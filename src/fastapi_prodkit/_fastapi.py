@@ -6,12 +6,11 @@ in the "effective route context" of the scope, which is private, plus the prefix
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ForwardRef, get_args
+from typing import Any
 
 from fastapi import exception_handlers
 from fastapi.dependencies.models import Dependant
@@ -22,20 +21,17 @@ from fastapi.routing import APIRoute, APIWebSocketRoute, RouteContext, iter_rout
 from pydantic import AliasPath
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import Host, Mount, WebSocketRoute, compile_path
+from starlette.routing import Host, Mount, WebSocketRoute
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Scope
 
 from ._asgi import layers
-from .errors import ConfigurationError
 
 __all__ = [
     "Route",
-    "RouteTable",
     "app_of",
     "around_router",
     "called_by_framework",
-    "check_routes",
     "default_handlers",
     "dependants",
     "field_names",
@@ -198,97 +194,6 @@ def scope_around() -> Scope | None:
             scope: Scope = frame.f_locals["request"].scope
             return scope
     return None
-
-
-def check_routes(app: Any) -> None:
-    """Let every endpoint and dependency that has a `__prodkit_check__(app, route)` object to its route.
-
-    It is called when the app starts, by whatever of this package is installed.
-
-    :raises ConfigurationError: what they raise; for a parameter that clients send though it was meant to be
-        injected.
-    """
-    for route in iter_routes(app.routes):
-        calls = [route.endpoint]
-        if route.dependant is not None:
-            calls += [each.call for each in dependants(route.dependant) if each.call is not None]
-            for each in dependants(route.dependant):
-                _check_parameters(each)
-        for call in dict.fromkeys(calls):
-            check = getattr(call, "__prodkit_check__", None)
-            if check is not None:
-                check(app, route)
-
-
-def _check_parameters(dependant: Dependant) -> None:
-    """FastAPI takes what it cannot resolve, and what it does not know, for part of the request."""
-    if isinstance(dependant.call, type) and _is_ours(dependant.call):
-        name = dependant.call.__qualname__
-        raise ConfigurationError(
-            f"Depends({name}) makes a new {name} for each request, out of what the client sends: name the "
-            f"object that the app has, as in Annotated[{name}, Depends(auth)]"
-        )
-    fields = dependant.query_params + dependant.body_params
-    for field in [*fields, *dependant.header_params, *dependant.cookie_params, *dependant.path_params]:
-        hint = field.field_info.annotation
-        subject = f"{field.name!r} of {getattr(dependant.call, '__qualname__', dependant.call)}"
-        if isinstance(hint, ForwardRef) and re.search(r"\b(Depends|Security)\(", hint.__forward_arg__):
-            raise ConfigurationError(
-                f"{subject} is taken for a parameter that clients send: FastAPI cannot read its annotation "
-                f"{hint.__forward_arg__}, in which a name is local to a function or imported for type "
-                "checkers alone. Leave out `from __future__ import annotations` in that file, or write "
-                f"`{field.name}: Type = Depends(...)`"
-            )
-        for kind in (hint, *get_args(hint)):
-            if _is_ours(kind):
-                raise ConfigurationError(
-                    f"{subject} is a {kind.__qualname__} that any client could send: have it injected, "
-                    f"`{field.name}: Annotated[{kind.__qualname__}, Depends(...)]`"
-                )
-
-
-def _is_ours(kind: Any) -> bool:
-    return getattr(kind, "__module__", "").partition(".")[0] == __package__
-
-
-class RouteTable:
-    """Finds the `Route` that served a scope, once the router has matched it.
-
-    Make one per app, with the app that stands outermost: a mounted app replaces `scope["app"]`.
-    """
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-        self._known: dict[int, list[tuple[re.Pattern[str], Route]]] = {}
-        self._foreign: dict[int, Any] = {}
-
-    def find(self, scope: Scope) -> Route | None:
-        """The matched route, or `None` where nothing matched or the match is no endpoint."""
-        key = matched(scope)
-        candidates = self._known.get(id(key)) or self._learn(key)
-        if len(candidates) == 1:
-            return candidates[0][1]
-        mounted = scope.get("root_path", "").removeprefix(scope.get("app_root_path", ""))
-        return next((route for regex, route in candidates if regex.fullmatch(mounted)), None)
-
-    def template(self, scope: Scope) -> str | None:
-        """The path template of the matched route, such as `/shops/{shop}/items/{item_id}`."""
-        route = self.find(scope)
-        return route.path if route is not None else None
-
-    def _learn(self, key: Any) -> list[tuple[re.Pattern[str], Route]]:
-        """Read the routes again for a key not met before: an app may gain routes after start-up."""
-        if key is None or id(key) in self._foreign:
-            return []
-        self._known = {}
-        for route in iter_routes(self._app.routes):
-            regex = compile_path(route.mount)[0]
-            for identity in identities(route):
-                self._known.setdefault(id(identity), []).append((regex, route))
-        found = self._known.get(id(key), [])
-        if not found:
-            self._foreign[id(key)] = key  # kept alive, so that its id stays its own
-        return found
 
 
 def identities(found: Route) -> list[Any]:

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Host
 
 from fastapi_prodkit import Cache, CacheMiddleware
-from fastapi_prodkit._fastapi import RouteTable
+from fastapi_prodkit._routes import RouteTable
 
 from .conftest import Connect
 

@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI, File, Query, Request, UploadFile, WebSocke
 from pydantic_core import core_schema
 
 from fastapi_prodkit import Cache, CacheMiddleware, ConfigurationError
-from fastapi_prodkit._fastapi import check_routes
+from fastapi_prodkit._startup import check_routes
 
 from .conftest import Connect
 

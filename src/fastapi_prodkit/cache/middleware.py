@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._asgi import Place, lifespan_checked, sink
-from .._fastapi import check_routes
+from .._startup import check_routes
 from .answer import Answer
 from .lane import Lane
 from .route import prime

@@ -12,7 +12,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._arguments import count, function, functions, instance
 from .._asgi import FAILURES, Failures, Place, failures_of, layers, lifespan_checked, lift, place_of, sink
-from .._fastapi import RouteTable, app_of, check_routes, default_handlers, mounted_apps
+from .._fastapi import app_of, default_handlers, mounted_apps
+from .._routes import RouteTable
+from .._startup import check_routes
 from ..errors import ConfigurationError, ProblemError
 from .answers import Answers
 from .desk import Desk, Hook

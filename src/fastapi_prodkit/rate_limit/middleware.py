@@ -10,7 +10,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._arguments import instance
 from .._asgi import Place, lifespan_checked, sink
-from .._fastapi import Route, RouteTable, check_routes, is_plain
+from .._fastapi import Route, is_plain
+from .._routes import RouteTable
+from .._startup import check_routes
 from ..errors import ConfigurationError
 from .exchange import Exchange
 from .openapi import document

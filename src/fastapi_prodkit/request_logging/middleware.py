@@ -13,7 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .._arguments import field_name, function, functions, instance, names
 from .._asgi import FAILURES, Place, layers, lifespan_checked, lift
 from .._client import TrustedProxies
-from .._fastapi import RouteTable, app_of, check_routes
+from .._fastapi import app_of
+from .._routes import RouteTable
+from .._startup import check_routes
 from . import formats
 from .bodies import Bodies, CapturingExchange
 from .context import current

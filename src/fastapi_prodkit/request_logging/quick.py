@@ -12,7 +12,7 @@ from time import time
 
 from .._asgi import FAILURES
 from .._client import TrustedProxies
-from .._fastapi import RouteTable
+from .._routes import RouteTable
 from .exchange import HTTPExchange
 from .formats import otel
 from .record import METHODS, UNMATCHED, Recorder

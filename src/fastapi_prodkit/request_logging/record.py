@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from .._client import TrustedProxies
-from .._fastapi import RouteTable
+from .._routes import RouteTable
 from .exchange import Exchange
 
 __all__ = ["LEVELS", "METHODS", "UNMATCHED", "Record", "Recorder", "Timestamps", "add_bound"]

@@ -10,8 +10,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._fastapi import check_routes, mounted_apps
+from .._fastapi import mounted_apps
 from .._shutdown import STATE_KEY, Shutdown
+from .._startup import check_routes
 from ..errors import ConfigurationError
 from .provided import Provided
 from .signals import stop_signals_relayed

@@ -1,0 +1,64 @@
+"""What cannot work is said when the app starts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ForwardRef, get_args
+
+from fastapi.dependencies.models import Dependant
+
+from ._fastapi import dependants, iter_routes
+from .errors import ConfigurationError
+
+__all__ = ["check_routes"]
+
+
+def check_routes(app: Any) -> None:
+    """Let every endpoint and dependency that has a `__prodkit_check__(app, route)` object to its route.
+
+    It is called when the app starts, by whatever of this package is installed.
+
+    :raises ConfigurationError: what they raise; for a parameter that clients send though it was meant to be
+        injected.
+    """
+    for route in iter_routes(app.routes):
+        calls = [route.endpoint]
+        if route.dependant is not None:
+            calls += [each.call for each in dependants(route.dependant) if each.call is not None]
+            for each in dependants(route.dependant):
+                _check_parameters(each)
+        for call in dict.fromkeys(calls):
+            check = getattr(call, "__prodkit_check__", None)
+            if check is not None:
+                check(app, route)
+
+
+def _check_parameters(dependant: Dependant) -> None:
+    """FastAPI takes what it cannot resolve, and what it does not know, for part of the request."""
+    if isinstance(dependant.call, type) and _is_ours(dependant.call):
+        name = dependant.call.__qualname__
+        raise ConfigurationError(
+            f"Depends({name}) makes a new {name} for each request, out of what the client sends: name the "
+            f"object that the app has, as in Annotated[{name}, Depends(auth)]"
+        )
+    fields = dependant.query_params + dependant.body_params
+    for field in [*fields, *dependant.header_params, *dependant.cookie_params, *dependant.path_params]:
+        hint = field.field_info.annotation
+        subject = f"{field.name!r} of {getattr(dependant.call, '__qualname__', dependant.call)}"
+        if isinstance(hint, ForwardRef) and re.search(r"\b(Depends|Security)\(", hint.__forward_arg__):
+            raise ConfigurationError(
+                f"{subject} is taken for a parameter that clients send: FastAPI cannot read its annotation "
+                f"{hint.__forward_arg__}, in which a name is local to a function or imported for type "
+                "checkers alone. Leave out `from __future__ import annotations` in that file, or write "
+                f"`{field.name}: Type = Depends(...)`"
+            )
+        for kind in (hint, *get_args(hint)):
+            if _is_ours(kind):
+                raise ConfigurationError(
+                    f"{subject} is a {kind.__qualname__} that any client could send: have it injected, "
+                    f"`{field.name}: Annotated[{kind.__qualname__}, Depends(...)]`"
+                )
+
+
+def _is_ours(kind: Any) -> bool:
+    return getattr(kind, "__module__", "").partition(".")[0] == __package__
