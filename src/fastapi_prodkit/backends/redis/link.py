@@ -27,15 +27,14 @@ from redis.exceptions import (
 
 from ...errors import ConfigurationError, UnavailableError
 from .calls import Call, forget, unavailable
+from .connection import PUSHED, Command, greet, writer_of
 
 __all__ = ["Command", "Dial", "Link"]
 
 logger = logging.getLogger("fastapi_prodkit.backends.redis")
 
-Command = tuple[Any, ...]
 Dial = Callable[..., Coroutine[Any, Any, AbstractConnection]]
 
-_PUSHED = object()  # what the parser hands back in place of a push
 _LATE = 0.02  # a timer this late means that the loop was stalled, not the server
 _ELSEWHERE = (ReadOnlyError, MasterDownError)  # this is not, or no longer, the server to talk to
 
@@ -191,11 +190,11 @@ class Link:
                 # the first attempt gets twice the time: an app that starts is a busy one
                 async with asyncio.timeout(self._connect_timeout * (1 if tried.is_set() else 2)):
                     connection = await self.dial()
-                    await self._greet(connection)
+                    await greet(connection, self._greeting, self._on_push)
                 if tried.is_set():
                     logger.info("the Redis server is back (%s)", self._purpose)
                 self._refusal = None
-                self._connection, self._writer = connection, connection._writer  # no public name for it
+                self._connection, self._writer = connection, writer_of(connection)
                 tried.set()
                 if self._on_up is not None:
                     self._on_up()
@@ -211,26 +210,6 @@ class Link:
                         await connection.disconnect(nowait=True)
             await asyncio.sleep(self._retry_interval)
 
-    async def _greet(self, connection: AbstractConnection) -> None:
-        await connection.connect()
-        if self._on_push is not None:
-            self._listen(connection, self._on_push)
-        for command in self._greeting:
-            await connection.send_command(*command, check_health=False)
-            await connection.read_response(timeout=math.inf)
-
-    def _listen(self, connection: AbstractConnection, on_push: Callable[[Any], None]) -> None:
-        async def hand_over(message: Any) -> object:
-            try:
-                on_push(message)
-            except Exception:
-                logger.exception("could not make sense of what the Redis server pushed")
-            return _PUSHED
-
-        parser: Any = connection._parser  # no public name for it either
-        # all of them: the result of one that it handles itself would pass for the reply to somebody's command
-        parser.handle_push_response = hand_over
-
     async def _read(self, connection: AbstractConnection) -> None:
         calls = self._calls
         while True:
@@ -241,7 +220,7 @@ class Link:
                 raise
             except ResponseError as error:
                 reply = error if isinstance(error, self._passes) else unavailable(error)
-            if reply is _PUSHED:
+            if reply is PUSHED:
                 continue
             call = calls[0]
             call.replies.append(reply)
