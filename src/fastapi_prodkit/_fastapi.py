@@ -77,10 +77,6 @@ class Route:
     dependant: Dependant | None
     context: RouteContext
 
-    @property
-    def is_websocket(self) -> bool:
-        return not self.methods
-
 
 def iter_routes(routes: Any, mount: str = "", host: str = "") -> Iterator[Route]:
     """Every endpoint below `routes` (an `app.routes`), those of mounted apps too."""

@@ -181,9 +181,6 @@ def test_a_component_s_dependency_declares_by_an_attribute() -> None:
     assert list(app.openapi()["paths"]["/"]["get"]["responses"]) == ["200", "409", "429", "500", "503"]
 
 
-# --- the test helper ---
-
-
 def test_documented_responses_pass(app: FastAPI) -> None:
     client = documented(TestClient(app), app)
     assert client.post("/items/0", json={"name": "mug"}).status_code == 200
