@@ -159,9 +159,11 @@ def hand_over(dependant: Dependant, *, request: str, response: str) -> tuple[str
 
 def matched(scope: Scope) -> Any:
     """The object that stands for the matched route in this scope."""
-    return (
-        scope.get("fastapi", {}).get("effective_route_context") or scope.get("route") or scope.get("endpoint")
-    )
+    around = scope.get("fastapi")
+    found = None if around is None else around.get("effective_route_context")
+    if found is None:
+        found = scope.get("route")
+    return scope.get("endpoint") if found is None else found
 
 
 def is_plain(app: Any, route: Route) -> bool:

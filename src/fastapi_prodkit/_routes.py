@@ -33,6 +33,10 @@ class RouteTable:
         mounted = scope.get("root_path", "").removeprefix(scope.get("app_root_path", ""))
         return next((route for regex, route in candidates if regex.fullmatch(mounted)), None)
 
+    def is_one(self, key: Any) -> bool:
+        """Whether what was matched stands for one route alone, wherever its app is mounted."""
+        return len(self._known.get(id(key)) or self._learn(key)) == 1
+
     def template(self, scope: Scope) -> str | None:
         """The path template of the matched route, such as `/shops/{shop}/items/{item_id}`."""
         route = self.find(scope)

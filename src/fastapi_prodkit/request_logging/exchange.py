@@ -56,6 +56,7 @@ class Exchange(RequestContext):
     bytes_out = 0
     disconnected = False
     done = False
+    unread = False  # a body waits to be read
     record: dict[str, Any] | None = None
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, policy: Policy) -> None:
@@ -120,7 +121,6 @@ class Exchange(RequestContext):
 class HTTPExchange(Exchange):
     """One HTTP request and its response."""
 
-    unread = False  # a body waits to be read
     complete = False
     _receiving = False
     _trailers = False
@@ -159,16 +159,23 @@ class HTTPExchange(Exchange):
 
     def send(self, message: Message) -> Awaitable[None]:
         """No coroutine of its own: what is not the end costs one call more, and nothing to wait through."""
-        if message.get("more_body"):
+        if "more_body" in message and message["more_body"]:
             self.bytes_out += len(message.get("body", b""))
             return self._forward(message)
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            if message.get("trailers"):
-                self._trailers = True
-            self.first_byte = perf_counter()
-            return self._forward({**message, "headers": self._headers(message)})
-        return self._send_rest(message)
+        if message["type"] != "http.response.start":
+            return self._send_rest(message)
+        self.status = message["status"]
+        self.first_byte = perf_counter()
+        if "trailers" in message:
+            self._trailers = message["trailers"]
+        policy = self._policy
+        name = policy.id_header
+        # a new list: the one in the message may belong to a response that is used again
+        headers = [field for field in message.get("headers", ()) if field[0] != name]
+        headers.append((name, self.request_id.encode("latin-1")))
+        if policy.server_timing:
+            headers.append((b"server-timing", server_timing(perf_counter() - self.start, self.timings or {})))
+        return self._forward({**message, "headers": headers})
 
     async def _send_rest(self, message: Message) -> None:
         kind = message["type"]
@@ -202,16 +209,6 @@ class HTTPExchange(Exchange):
         if not self.done:
             self._look_for_departure()
             super().end()
-
-    def _headers(self, message: Message) -> list[tuple[bytes, bytes]]:
-        """A new list: the one in the message may belong to a response that is used again."""
-        policy = self._policy
-        name = policy.id_header
-        headers = [field for field in message.get("headers", ()) if field[0] != name]
-        headers.append((name, self.request_id.encode("latin-1")))
-        if policy.server_timing:
-            headers.append((b"server-timing", server_timing(perf_counter() - self.start, self.timings or {})))
-        return headers
 
     async def _handed_over(self) -> Message:
         assert self._pending

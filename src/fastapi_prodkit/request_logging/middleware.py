@@ -139,7 +139,8 @@ class RequestLoggingMiddleware:
                 self._land(exchange)
             exchange.landed = True
             exchange.error = None  # this and the marks would leave the request to the garbage collector
-            scope.pop(FAILURES, None)
+            if FAILURES in scope:
+                del scope[FAILURES]
             scope.pop(_MARK, None)
             try:
                 current.reset(token)
@@ -152,13 +153,12 @@ class RequestLoggingMiddleware:
         exchange: Exchange
         if scope["type"] == "websocket":
             exchange = SocketExchange(scope, receive, send, policy)
+        elif self._bodies is None:
+            exchange = HTTPExchange(scope, receive, send, policy)
         else:
-            if self._bodies is None:
-                exchange = HTTPExchange(scope, receive, send, policy)
-            else:
-                exchange = CapturingExchange(scope, receive, send, policy, self._bodies)
-            if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
-                exchange.unread = True
+            exchange = CapturingExchange(scope, receive, send, policy, self._bodies)
+        if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
+            exchange.unread = True
         if self._id_header in headers and self._clients.trusts(scope):
             exchange.request_id = read_request_id(headers[self._id_header]) or exchange.request_id
         elif self._new_id is not None:

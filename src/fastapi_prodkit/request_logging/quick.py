@@ -7,32 +7,35 @@ line that the format itself made, so that no field is named twice.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from time import time
+from typing import Any
 
 from .._asgi import FAILURES
 from .._client import TrustedProxies
+from .._fastapi import matched
 from .._routes import RouteTable
 from .exchange import HTTPExchange
 from .formats import otel
-from .record import METHODS, UNMATCHED, Recorder
+from .record import METHODS, Recorder
 
 __all__ = ["QuickLines"]
 
 _VARYING = {  # in the order of the record
-    "timestamp": '"%s"',
-    "http.server.request.duration": "%.6f",
-    "http.server.request.time_to_first_byte": "%.6f",
-    "http.request.body.size": "%d",
-    "http.response.body.size": "%d",
-    "client.address": "%s",
-    "request_id": '"%s"',
-    "trace_id": '"%s"',
-    "span_id": '"%s"',
+    "timestamp": b'"%b.%06dZ"',
+    "http.server.request.duration": b"0.%06d",
+    "http.server.request.time_to_first_byte": b"0.%06d",
+    "http.request.body.size": b"%d",
+    "http.response.body.size": b"%d",
+    "client.address": b"%b",
+    "request_id": b'"%b"',
+    "trace_id": b'"%b"',
+    "span_id": b'"%b"',
 }
 _MOST = 4096  # shapes of lines that are kept: more than the routes of an app times their statuses
 
-Shape = tuple[str, int | None, str, str | None, str | None]
+Shape = tuple[int, int | None, str, str | None, str | None]
 
 
 class QuickLines:
@@ -42,7 +45,7 @@ class QuickLines:
         self._recorder = recorder
         self._clients = clients
         self._quiet = quiet
-        self._templates: dict[Shape, str] = {}
+        self._templates: dict[Shape, tuple[bytes, Any]] = {}
 
     def line(self, exchange: HTTPExchange, routes: RouteTable | None) -> bytes | None:
         """The line with its line break, or `None` for an exchange that needs its record made."""
@@ -51,41 +54,52 @@ class QuickLines:
             return None
         if exchange.parent_id is not None or (FAILURES in scope and exchange.failure is not None):
             return None
-        route = (routes.template(scope) if routes is not None else None) or UNMATCHED
-        shape = (route, exchange.status, scope["method"], scope.get("scheme"), scope.get("http_version"))
-        template = self._templates.get(shape)
-        if template is None:
-            template = self._learn(shape, exchange, routes)
-        client = self._clients.client(scope)
-        if not template or (client is not None and not client.isprintable()):
-            return None
+        key = matched(scope)
+        shape = (id(key), exchange.status, scope["method"], scope.get("scheme"), scope.get("http_version"))
+        known = self._templates.get(shape)
+        template = self._learn(shape, key, exchange, routes) if known is None else known[0]
+        client = _json(self._clients.client(scope))
         start = exchange.start
-        values = (
-            self._recorder.timestamp(time()),
-            exchange.last_byte - start,
-            (exchange.first_byte or start) - start,
+        took = exchange.last_byte - start
+        if not template or client is None or took >= 1:
+            return None
+        now = time()
+        request_id = exchange.request_id.encode("ascii")
+        return template % (
+            self._recorder.timestamp.second(now),
+            now % 1 * 1_000_000,
+            took * 1_000_000,
+            ((exchange.first_byte or start) - start) * 1_000_000,
             exchange.bytes_in,
             exchange.bytes_out,
-            "null" if client is None else encode_basestring_ascii(client),
-            exchange.request_id,
-            exchange.trace_id,
-            exchange.span_id,
+            client,
+            request_id,
+            request_id if exchange.trace_id is exchange.request_id else exchange.trace_id.encode("ascii"),
+            exchange.span_id.encode("ascii"),
         )
-        return (template % values).encode("ascii")
 
-    def _learn(self, shape: Shape, exchange: HTTPExchange, routes: RouteTable | None) -> str:
+    def _learn(self, shape: Shape, key: Any, exchange: HTTPExchange, routes: RouteTable | None) -> bytes:
         """The template of this shape; empty for one that is always made the long way."""
-        route, status, method, *_ = shape
-        if status is None or status >= 400 or method not in METHODS or route in self._quiet:
-            return ""
+        _, status, method, *_ = shape
+        route = None if routes is None or not routes.is_one(key) else routes.template(exchange.scope)
+        if status is None or status >= 400 or method not in METHODS or route is None or route in self._quiet:
+            return b""
         record = self._recorder.record(exchange, routes)
         mark = os.urandom(8).hex()
         for name in _VARYING:
             record[name] = mark + name
-        template = otel(record).decode("ascii").replace("%", "%%") + "\n"
+        template = otel(record).replace(b"%", b"%%") + b"\n"
         for name, conversion in _VARYING.items():
-            template = template.replace(f'"{mark}{name}"', conversion)
+            template = template.replace(f'"{mark}{name}"'.encode(), conversion)
         if len(self._templates) >= _MOST:
             self._templates.clear()
-        self._templates[shape] = template
+        self._templates[shape] = (template, key)  # kept alive, so that its id stays its own
         return template
+
+
+@lru_cache(maxsize=4096)
+def _json(client: str | None) -> bytes | None:
+    """The address as the line has it; `None` for one that only the long way makes safe."""
+    if client is None:
+        return b"null"
+    return encode_basestring_ascii(client).encode("ascii") if client.isprintable() else None

@@ -41,14 +41,18 @@ class Timestamps:
 
     def __init__(self) -> None:
         self._second = -1
-        self._prefix = ""
+        self._prefix = b""
 
     def __call__(self, moment: float) -> str:
+        return f"{self.second(moment).decode()}.{int(moment % 1 * 1_000_000):06d}Z"
+
+    def second(self, moment: float) -> bytes:
+        """As far as the second."""
         second = int(moment)
         if second != self._second:
-            self._prefix = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+            self._prefix = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second)).encode()
             self._second = second
-        return f"{self._prefix}.{str(int((moment - second + 1) * 1_000_000))[1:]}Z"
+        return self._prefix
 
 
 class Recorder:

@@ -50,8 +50,12 @@ class StreamSink:
         if self._is_text:
             self._raw.write(line.decode("utf-8"))
             self._raw.flush()
+        elif self._torn:
+            self._write(self._raw, b"\n" + line)
         else:
-            self._write(self._raw, b"\n" + line if self._torn else line)
+            written = self._raw.write(line)
+            if written != len(line):
+                self._go_on(self._raw, line, written)
 
     def _look_at(self, stream: Any) -> None:
         """Find what is below its buffer."""
@@ -61,8 +65,11 @@ class StreamSink:
         self._seen = stream
 
     def _write(self, raw: Any, data: bytes) -> None:
-        """Write all of it. A device may take a part and refuse the rest: the next line starts anew."""
-        written = raw.write(data)
+        """Write all of it."""
+        self._go_on(raw, data, raw.write(data))
+
+    def _go_on(self, raw: Any, data: bytes, written: int | None) -> None:
+        """A device may take a part and refuse the rest: the next line starts anew."""
         if written == len(data) or (written is None and not isinstance(raw, io.RawIOBase)):
             self._torn = False
             return
