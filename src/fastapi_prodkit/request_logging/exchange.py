@@ -159,7 +159,7 @@ class HTTPExchange(Exchange):
 
     def send(self, message: Message) -> Awaitable[None]:
         """No coroutine of its own: what is not the end costs one call more, and nothing to wait through."""
-        if "more_body" in message and message["more_body"]:
+        if message.get("more_body"):
             self.bytes_out += len(message.get("body", b""))
             return self._forward(message)
         if message["type"] != "http.response.start":
