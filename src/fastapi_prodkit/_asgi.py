@@ -10,7 +10,7 @@ not matter:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from enum import IntEnum
 from typing import Any, Protocol
 
@@ -57,7 +57,7 @@ class Layer(Protocol):
     app: ASGIApp
     place: Place
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]: ...
 
 
 FAILURES = "fastapi_prodkit.failures"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -17,7 +17,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import _get_param_aliases, _get_param_model, get_dependant
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
-from fastapi.routing import APIRoute, APIWebSocketRoute, RouteContext, iter_route_contexts
+from fastapi.routing import APIRoute, APIWebSocketRoute, RouteContext, iter_route_contexts, request_response
 from pydantic import AliasPath
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -44,6 +44,7 @@ __all__ = [
     "matched",
     "mounted_apps",
     "overridden",
+    "put_ahead",
     "report_to_telemetry",
     "scope_around",
 ]
@@ -59,6 +60,7 @@ def _private(module: str, name: str) -> Any:
 
 _SIGNALS = tuple(filter(None, [_private("starlette.middleware.body_limit", "_RequestBodyLimitResponseSent")]))
 _PLAIN_ROUTES = (APIRoute, APIWebSocketRoute, StarletteRoute, WebSocketRoute, Mount)
+_current_context = _private("fastapi.routing", "_effective_route_context_var")
 _report = _private("fastapi.telemetry._asgi", "_exception")
 
 
@@ -155,6 +157,30 @@ def hand_over(dependant: Dependant, *, request: str, response: str) -> tuple[str
     dependant.request_param_name = dependant.request_param_name or request
     dependant.response_param_name = dependant.response_param_name or response
     return dependant.request_param_name, dependant.response_param_name
+
+
+def put_ahead(route: Route, count: int, wrap: Callable[[ASGIApp, ASGIApp], ASGIApp]) -> None:
+    """Have a route served by `wrap(whole, rest)`: by what serves it now, and by the same without the first
+    `count` of its dependencies. FastAPI takes eight microseconds for one, whatever it does.
+
+    A route that somebody made or wrapped in his own way stays as it is.
+    """
+    original: Any = route.context.original_route
+    owner: Any = route.context._effective_route
+    if _current_context is None or type(original) is not APIRoute:
+        return
+    whole: Any = owner.app
+    if getattr(whole, "__code__", None) is not request_response(original.endpoint).__code__:
+        return
+    dependant = owner.dependant
+    token = _current_context.set(route.context._route_context)
+    try:
+        owner.dependant = replace(dependant, dependencies=dependant.dependencies[count:])
+        rest = request_response(original.get_route_handler())
+    finally:
+        owner.dependant = dependant
+        _current_context.reset(token)
+    owner.app = wrap(whole, rest)
 
 
 def matched(scope: Scope) -> Any:

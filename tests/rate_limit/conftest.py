@@ -16,10 +16,14 @@ class Open(Protocol):
 
 @pytest.fixture
 async def client_of() -> AsyncIterator[Open]:
-    """A client of an app, by the address 127.0.0.1."""
+    """A client of an app that was started, by the address 127.0.0.1."""
     async with AsyncExitStack() as stack:
+        running: list[ASGIApp] = []
 
         async def opened(app: ASGIApp, *, address: str = "127.0.0.1") -> httpx2.AsyncClient:
+            if app not in running:
+                running.append(app)
+                await stack.enter_async_context(started(app))
             transport = httpx2.ASGITransport(app, client=(address, 1234), raise_app_exceptions=False)
             client = httpx2.AsyncClient(transport=transport, base_url="http://test")
             return await stack.enter_async_context(client)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable
+from typing import Protocol
 
 from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope, Send
@@ -13,52 +14,48 @@ from .fields import fields
 from .refusals import Refusals
 from .rule import Bound, Demand, RateLimit
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "Manner"]
 
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 
-class Exchange:
-    """Stands between the server and the app for one request.
+class Manner(Protocol):
+    """How the requests of one app are limited.
 
-    :param find: the rules of the route that a scope was matched to; none before that.
-    :param template: where a rule counts that is called and not depended on: the method and path template.
-    :param refusals: is told whom they refuse.
+    :param legacy_headers: whether X-RateLimit fields are sent too.
+    :param refusals: is told whom the rules of a route refuse.
     """
+
+    legacy_headers: bool
+    refusals: Refusals
+
+    def find(self, scope: Scope) -> Bound | None:
+        """The rules of the route that a scope was matched to; none before that."""
+
+    def template(self, scope: Scope) -> str:
+        """Where a rule counts that is called and not depended on: the method and path template."""
+
+
+class Exchange:
+    """Stands between the server and the app for one request."""
 
     __slots__ = (
         "_decided",
         "_decisions",
-        "_find",
         "_later",
-        "_legacy",
+        "_manner",
         "_receive",
-        "_refusals",
         "_routed",
         "_scope",
         "_send",
-        "_template",
         "held",
     )
 
-    def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        find: Callable[[Scope], Bound | None],
-        template: Callable[[Scope], str],
-        refusals: Refusals,
-        *,
-        legacy_headers: bool,
-    ) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, manner: Manner) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._find = find
-        self._template = template
-        self._refusals = refusals
-        self._legacy = legacy_headers
+        self._manner = manner
         self._decided: dict[RateLimit, Decision] = {}
         self._decisions: list[Decision] = []
         self._routed = False
@@ -68,7 +65,7 @@ class Exchange:
     async def receive(self) -> Message:
         """The router reads a body before it runs dependencies; the limits come first."""
         if not self._routed and self._scope["type"] == "http":
-            bound = self._find(self._scope)
+            bound = self._manner.find(self._scope)
             if bound is not None:
                 self._routed = True
                 await self._weigh_early(bound)
@@ -91,9 +88,9 @@ class Exchange:
         """
         decision = self._decided.get(rule)
         if decision is None:
-            bound = self._find(self._scope)
+            bound = self._manner.find(self._scope)
             if bound is None or rule not in bound.rules:
-                bound = Bound([(rule, rule.place(self._template(self._scope), 0))])
+                bound = Bound([(rule, rule.place(self._manner.template(self._scope), 0))])
             self._routed = True
             await self.weigh(bound, connection, wanted=rule)
             decision = self._decided[rule]
@@ -123,12 +120,31 @@ class Exchange:
                 decided[entry[0]] = decision
             self._decisions.append(decision)
             if not decision.admitted:
-                if bound.is_early and self._scope["type"] == "http":
-                    self._refusals.learn(self._scope, bound, demands[0], decision.retry_after or 0)
-                raise decision.refusal()
+                raise self._refused(bound, demands, decision)
             for demand in demands:
                 if not demand.rule.is_plain:
                     self._note(demand, decision)
+
+    async def weigh_ahead(self, bound: Bound) -> None:
+        """`weigh` before the dependencies, for rules that are plain.
+
+        :raises ProblemError: if a limit is used up.
+        """
+        if bound.key is None or len(bound.groups) > 1 or self._decided:
+            await self.weigh(bound, HTTPConnection(self._scope))
+            return
+        [(limiter, entries)] = bound.groups
+        demands, decision = await limiter.weigh_plain(entries, bound.key(self._scope), self._scope)
+        self._decided = dict.fromkeys(bound.rules, decision)
+        self._decisions.append(decision)
+        self._routed = True
+        if not decision.admitted:
+            raise self._refused(bound, demands, decision)
+
+    def _refused(self, bound: Bound, demands: list[Demand], decision: Decision) -> ProblemError:
+        if bound.is_early and self._scope["type"] == "http":
+            self._manner.refusals.learn(self._scope, bound, demands[0], decision.retry_after or 0)
+        return decision.refusal()
 
     def _note(self, demand: Demand, decision: Decision) -> None:
         """What is to be settled when the response starts, and given back when it is over."""
@@ -146,13 +162,21 @@ class Exchange:
         for demand in held:
             await demand.rule.limiter.leases.release(demand.charges[0])
 
-    async def send(self, message: Message) -> None:
-        if self._decisions and message["type"] in _STARTS:
-            if self._later:
-                await self._settle(message.get("status", 101))
-            added = fields(self._decisions, legacy=self._legacy)
-            message["headers"] = [*message.get("headers", ()), *added]
-        await self._send(message)
+    def send(self, message: Message) -> Awaitable[None]:
+        if not self._decisions or message["type"] not in _STARTS:
+            return self._send(message)
+        if self._later:
+            return self._send_settled(message)
+        return self._send(self._told(message))
+
+    async def _send_settled(self, message: Message) -> None:
+        await self._settle(message.get("status", 101))
+        await self._send(self._told(message))
+
+    def _told(self, message: Message) -> Message:
+        """The message with the fields that tell the client; the app may send its own once more."""
+        added = fields(self._decisions, legacy=self._manner.legacy_headers)
+        return {**message, "headers": [*message.get("headers", ()), *added]}
 
     async def _settle(self, status: int) -> None:
         """Charge the rules that count what is answered with this status."""

@@ -14,26 +14,28 @@ def fields(decisions: Sequence[Decision], *, legacy: bool) -> list[tuple[bytes, 
 
     :param legacy: add `X-RateLimit-Limit`, `-Remaining` and `-Reset` (seconds) of the tightest policy.
     """
-    if len(decisions) == 1 and not legacy and len(decisions[0].verdicts) == 1:
-        [policy], [verdict] = decisions[0].policies.items, decisions[0].verdicts
-        state = f'"{policy.name}";r={verdict[1]};t={int(verdict[2] + ALMOST_ONE)}'
-        return [(b"ratelimit-policy", decisions[0].policies.field), (b"ratelimit", state.encode())]
     rules, states = [], []
     for decision in decisions:
         policies = decision.policies
         if policies.field:
             rules.append(policies.field)
-        for policy, verdict in zip(policies.items, decision.verdicts, strict=True):
-            if policy.field:
-                reset = int(verdict[2] + ALMOST_ONE)
-                states.append(f'"{policy.name}";r={verdict[1]};t={reset}')
+            states.append(policies.state % _left(decision))
     if not rules:
         return []
-    found = [
-        (b"ratelimit-policy", rules[0] if len(rules) == 1 else b", ".join(rules)),
-        (b"ratelimit", ", ".join(states).encode()),
-    ]
+    found = [(b"ratelimit-policy", b", ".join(rules)), (b"ratelimit", b", ".join(states))]
     return found + _legacy(decisions) if legacy else found
+
+
+def _left(decision: Decision) -> tuple[float, ...]:
+    verdicts = decision.verdicts
+    if len(verdicts) == 1:
+        _, remaining, reset, _ = verdicts[0]
+        return (remaining, reset + ALMOST_ONE)
+    left: list[float] = []
+    for policy, (_, remaining, reset, _) in zip(decision.policies.items, verdicts, strict=True):
+        if policy.field:
+            left += (remaining, reset + ALMOST_ONE)
+    return tuple(left)
 
 
 def _legacy(decisions: Sequence[Decision]) -> list[tuple[bytes, bytes]]:

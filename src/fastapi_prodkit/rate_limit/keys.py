@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from .._arguments import count, field_name
 from .._client import TrustedProxies, network
 from ..errors import ConfigurationError
 
-__all__ = ["Key", "by_address", "by_header", "reads_scope_alone"]
+__all__ = ["Key", "by_address", "by_header", "of_scope"]
 
 Key = Callable[[HTTPConnection], str | Awaitable[str | None] | None]
 """An identity, or `None` where the request shows none. A plain function must not block."""
 
 
-_EARLY = "__prodkit_early__"
+_OF_SCOPE = "__prodkit_of_scope__"
 
 
-def reads_scope_alone(key: Key) -> bool:
-    """Whether it gives the same before a route was found as after: a function of the user may read the
-    path's parameters, or what another dependency left on the request's state."""
-    return hasattr(key, _EARLY)
+def of_scope(key: Key) -> Callable[[Scope], str | None] | None:
+    """What comes to the same as `key` before a route was found; `None` for a function of the user, which may
+    read the path's parameters, or what another dependency left on the request's state."""
+    return getattr(key, _OF_SCOPE, None)
 
 
 def by_address(trusted_proxies: TrustedProxies | Iterable[str] | int = (), *, ipv6_prefix: int = 64) -> Key:
@@ -36,12 +38,11 @@ def by_address(trusted_proxies: TrustedProxies | Iterable[str] | int = (), *, ip
         raise ConfigurationError(f"ipv6_prefix={ipv6_prefix!r} is no length of a network: give 1 to 128")
     proxies = TrustedProxies.of(trusted_proxies)
 
-    def address(connection: HTTPConnection) -> str | None:
-        found = proxies.client(connection.scope)
+    def address(scope: Scope) -> str | None:
+        found = proxies.client(scope)
         return found if found is None or ":" not in found else network(found, ipv6_prefix)
 
-    setattr(address, _EARLY, True)
-    return address
+    return _key(address)
 
 
 def by_header(name: str) -> Key:
@@ -50,8 +51,15 @@ def by_header(name: str) -> Key:
 
     field_name("name", name)
 
-    def header(connection: HTTPConnection) -> str | None:
-        return connection.headers.get(name)
+    def header(scope: Scope) -> str | None:
+        return Headers(scope=scope).get(name)
 
-    setattr(header, _EARLY, True)
-    return header
+    return _key(header)
+
+
+def _key(read: Callable[[Scope], str | None]) -> Key:
+    def key(connection: HTTPConnection) -> str | None:
+        return read(connection.scope)
+
+    setattr(key, _OF_SCOPE, read)
+    return key

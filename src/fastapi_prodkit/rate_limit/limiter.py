@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from .._arguments import count, function, instance, seconds
 from .._client import TrustedProxies
@@ -186,7 +187,7 @@ class RateLimiter:
             if identity is not None and identity.__class__ is not str:
                 identity = await value(identity)
             if rule.is_plain and cost is None:
-                demand = rule.plain_demand(identity, place)
+                demand = rule.plain_demand(self.subject(identity), place)
             else:
                 demand = await rule.demand(connection, identity, place, cost=cost)
                 if demand is None:
@@ -195,6 +196,19 @@ class RateLimiter:
                     await self._shadow(demand, connection)
                     continue
             demands.append(demand)
+        return demands, await self._decide(demands, connection.scope)
+
+    async def weigh_plain(
+        self, rules: Sequence[Entry], identity: str | None, scope: Scope
+    ) -> tuple[list[Demand], Decision]:
+        """`weigh` where nothing has to be asked or computed, and all count for the same."""
+        if self._disabled:
+            return [], Decision(_NONE, ())
+        subject = self.subject(identity)
+        demands = [rule.plain_demand(subject, place) for rule, place in rules]
+        return demands, await self._decide(demands, scope)
+
+    async def _decide(self, demands: list[Demand], scope: Scope) -> Decision:
         if len(demands) == 1:
             _, _, policies, charges = demands[0]
         else:
@@ -202,8 +216,8 @@ class RateLimiter:
             charges = tuple(charge for demand in demands for charge in demand.charges)
         decision = Decision(policies, await self.counters.weigh(*charges) if charges else ())
         if not decision.admitted:
-            decision = await self._refused(demands, decision, connection)
-        return demands, decision
+            return await self._refused(demands, decision, HTTPConnection(scope))
+        return decision
 
     async def settle(self, demand: Demand, cost: int) -> list[Verdict]:
         """Charge what is known only afterwards, even beyond the limit; below 0 it is given back."""

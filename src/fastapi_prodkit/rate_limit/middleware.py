@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.requests import HTTPConnection
@@ -10,14 +11,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._arguments import instance
 from .._asgi import Place, lifespan_checked, sink
-from .._fastapi import Route, is_plain
+from .._fastapi import Route, is_plain, iter_routes, put_ahead
 from .._routes import RouteTable
 from .._startup import check_routes
 from ..errors import ConfigurationError
 from .exchange import Exchange
 from .openapi import document
 from .refusals import Refusals
-from .rule import SLOT, Bound, RateLimit, bind
+from .rule import SLOT, Bound, RateLimit, bind, leading
 from .server import warn_of_trust
 
 __all__ = ["RateLimitMiddleware"]
@@ -49,8 +50,8 @@ class RateLimitMiddleware:
         app = sink(app, _Gate(app, everywhere, refusals))
         self.app = sink(app, _Layer(app, refusals, legacy_headers))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return self.app(scope, receive, send)
 
 
 class _Layer:
@@ -59,8 +60,8 @@ class _Layer:
 
     def __init__(self, app: ASGIApp, refusals: Refusals, legacy_headers: bool) -> None:
         self.app = app
-        self._refusals = refusals
-        self._legacy_headers = legacy_headers
+        self.refusals = refusals
+        self.legacy_headers = legacy_headers
         self._app: Any = None
         self._routes: RouteTable | None = None
         self._bound: dict[tuple[int, str], tuple[Route, Bound]] = {}
@@ -69,18 +70,10 @@ class _Layer:
         if self._routes is None:
             self._begin(scope["app"])
         if scope["type"] == "lifespan":
-            await lifespan_checked(self.app, scope, receive, send, check_routes)
+            await lifespan_checked(self._start, scope, receive, send, check_routes)
             return
         around = scope.get(SLOT)  # of an app in which this one is mounted
-        exchange = Exchange(
-            scope,
-            receive,
-            send,
-            self._find,
-            self._template,
-            self._refusals,
-            legacy_headers=self._legacy_headers,
-        )
+        exchange = Exchange(scope, receive, send, self)
         scope[SLOT] = exchange
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -91,17 +84,25 @@ class _Layer:
             if around is not None:
                 scope[SLOT] = around
 
+    async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """After the checks, in which a cache still adds to what its routes are called with."""
+        for route in iter_routes(self._app.routes):
+            count = leading(route)
+            if count:
+                put_ahead(route, count, partial(_Ahead, route))
+        await self.app(scope, receive, send)
+
     def _begin(self, app: Any) -> None:
         warn_of_trust()
         self._app = app
         self._routes = RouteTable(app)
         document(app)
 
-    def _template(self, scope: Scope) -> str:
+    def template(self, scope: Scope) -> str:
         assert self._routes is not None
         return f"{scope.get('method', 'WS')} {self._routes.template(scope)} (called)"
 
-    def _find(self, scope: Scope) -> Bound | None:
+    def find(self, scope: Scope) -> Bound | None:
         assert self._routes is not None
         route = self._routes.find(scope)
         if route is None:
@@ -114,6 +115,24 @@ class _Layer:
         return known[1] if known[1].groups else None
 
 
+class _Ahead:
+    """Weighs the rules that a route depends on first, while nobody overrides a dependency."""
+
+    def __init__(self, route: Route, whole: ASGIApp, rest: ASGIApp) -> None:
+        self._bound = {method: bind(route, method) for method in route.methods}
+        self._whole = whole
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = scope.get(SLOT)
+        bound = self._bound.get(scope["method"])
+        if exchange is None or bound is None or scope["app"].dependency_overrides:
+            await self._whole(scope, receive, send)
+            return
+        await exchange.weigh_ahead(bound)
+        await self._rest(scope, receive, send)
+
+
 class _Gate:
     """Inside the exception handlers, so that they answer what is refused before the router."""
 
@@ -124,7 +143,12 @@ class _Gate:
         self._everywhere = everywhere
         self._refusals = refusals
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if self._everywhere is not None or self._refusals:
+            return self._weighed(scope, receive, send)
+        return self.app(scope, receive, send)
+
+    async def _weighed(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = scope.get(SLOT)
         if exchange is not None:
             if self._everywhere is not None:

@@ -32,12 +32,17 @@ class Policies:
     :param items: in the order in which clients are told.
     """
 
-    __slots__ = ("field", "items", "limits")
+    __slots__ = ("field", "items", "limits", "state")
 
     def __init__(self, items: tuple[Policy, ...]) -> None:
         self.items = items
         self.limits = tuple(policy.limit for policy in items)
-        self.field = ", ".join(policy.field for policy in items if policy.field).encode()
+        told = [policy for policy in items if policy.field]
+        self.field = ", ".join(policy.field for policy in told).encode()
+        self.state = b", ".join(
+            b'"%b";r=%%d;t=%%d' % policy.name.replace("%", "%%").encode() for policy in told
+        )
+        """What is left of each, to be filled in with the remaining units and the seconds to the reset."""
 
     @classmethod
     def join(cls, several: tuple[Policies, ...]) -> Policies:

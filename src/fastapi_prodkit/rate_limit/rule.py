@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.requests import HTTPConnection
@@ -15,7 +16,7 @@ from ..errors import ConfigurationError
 from ..typing import Charge, Limit
 from .decision import Decision
 from .grammar import Rate, parse
-from .keys import reads_scope_alone
+from .keys import of_scope
 from .plans import Plan, Plans
 from .policy import Policies, Policy, ban_policy, digest, policies
 from .reservation import Reservation
@@ -24,7 +25,7 @@ from .terms import Terms, units, value
 if TYPE_CHECKING:
     from .limiter import RateLimiter
 
-__all__ = ["SLOT", "Bound", "Demand", "Entry", "RateLimit", "bind"]
+__all__ = ["SLOT", "Bound", "Demand", "Entry", "RateLimit", "bind", "leading"]
 
 SLOT = "fastapi_prodkit.rate_limit"
 
@@ -152,12 +153,11 @@ class RateLimit:
             found = self._policies[place, rates] = policies(rates, place=place, terms=self.terms)
         return found
 
-    def plain_demand(self, identity: str | None, place: str) -> Demand:
+    def plain_demand(self, subject: str, place: str) -> Demand:
         """`demand` where nothing has to be asked or computed."""
         found = self._static.get(place)
         if found is None:
             found = self._static[place] = self.policies(place, self._rates)
-        subject = self.limiter.subject(identity)
         return Demand(self, place, found, (Charge(subject, found.limits, self._cost),))
 
     async def demand(
@@ -214,12 +214,15 @@ Entry = tuple[RateLimit, str]
 class Bound:
     """The rules that hold together, those of one limiter being one decision."""
 
-    __slots__ = ("groups", "is_early", "rules")
+    __slots__ = ("groups", "is_early", "key", "rules")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.rules = frozenset(rule for rule, _ in entries)
-        self.is_early = all(rule.is_plain and reads_scope_alone(rule.key) for rule in self.rules)
+        self.is_early = all(map(_is_early, self.rules))
         """Whether they come to the same before the route is found and its other dependencies have run."""
+        keys = {rule.key for rule in self.rules}
+        self.key = of_scope(keys.pop()) if self.is_early and len(keys) == 1 else None
+        """Who a request counts for, where the scope alone tells it to all of them."""
         self.groups: tuple[tuple[RateLimiter, tuple[Entry, ...]], ...] = tuple(
             (limiter, tuple(entry for entry in entries if entry[0].limiter is limiter))
             for limiter in dict.fromkeys(rule.limiter for rule, _ in entries)
@@ -231,10 +234,7 @@ def bind(route: Route, method: str) -> Bound:
 
     :raises ConfigurationError: if two of them have one name.
     """
-    if route.dependant is None:
-        return Bound([])
-    calls: list[Any] = [each.call for each in dependants(route.dependant)]
-    rules = [call for call in dict.fromkeys(calls) if isinstance(call, RateLimit)]
+    rules = _rules(route)
     names = [rule.terms.name for rule in rules if rule.terms.name is not None]
     if len(set(names)) < len(names):
         raise ConfigurationError(f"{route.path} depends on two limits of one name: {', '.join(names)}")
@@ -244,3 +244,23 @@ def bind(route: Route, method: str) -> Bound:
         entries.append((rule, rule.place(f"{method} {route.host}{route.path}", ordinal)))
         ordinal += rule.terms.name is None
     return Bound(entries)
+
+
+def leading(route: Route) -> int:
+    """How many rules are the first dependencies of a route, so that they may as well be weighed before it
+    solves any; 0 where they take more than the scope, or stand for several routes."""
+    if route.dependant is None or route.mount or not all(map(_is_early, _rules(route))):
+        return 0
+    first = takewhile(
+        lambda each: isinstance(each.call, RateLimit) and each.name is None, route.dependant.dependencies
+    )
+    return len(list(first))
+
+
+def _rules(route: Route) -> list[RateLimit]:
+    calls: list[Any] = [] if route.dependant is None else [each.call for each in dependants(route.dependant)]
+    return [call for call in dict.fromkeys(calls) if isinstance(call, RateLimit)]
+
+
+def _is_early(rule: RateLimit) -> bool:
+    return rule.is_plain and of_scope(rule.key) is not None
