@@ -97,10 +97,14 @@ class Limit:
     """The most units that can be there at once."""
     interval: float = field(init=False)
     """Seconds in which one unit comes back."""
+    room: float = field(init=False)
+    """The used units up to which a cost fits: the capacity, and what comes back in a microsecond, so that who
+    paces himself exactly does not lose by rounding."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "capacity", self.burst if self.algorithm == "gcra" else self.quota)
         object.__setattr__(self, "interval", self.window / self.quota)
+        object.__setattr__(self, "room", self.capacity + 1e-6 * (1.0 + 1.0 / self.interval))
 
 
 class Charge(NamedTuple):

@@ -1,7 +1,7 @@
 """How much of a limit is used: one class for each algorithm, without a place or a clock of its own.
 
 A state is whatever an algorithm makes of it, `None` at first. Used units are a float; a cost fits while they
-stay within the capacity. `backends/redis/counters.lua` says the same in Lua.
+stay within the room of the limit. `backends/redis/counters.lua` says the same in Lua.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ...typing import Limit
 
-__all__ = ["ALGORITHMS", "Gcra", "slack"]
+__all__ = ["ALGORITHMS", "Gcra"]
 
 Windows = tuple[int, int, int]
 """The index of a window, its count, and the count of the one before."""
@@ -29,11 +29,6 @@ Charged = tuple[Any, float, float]
 """A new state, its used units, and the seconds until it is back at zero."""
 
 _TICK = 1e-6  # seconds; a client that paces itself exactly must not lose by rounding
-
-
-def slack(limit: Limit) -> float:
-    """Units that rounding may cost or give: what comes back in a microsecond, and a little."""
-    return _TICK * (1.0 + 1.0 / limit.interval)
 
 
 class _Algorithm(Protocol):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 from ..._arguments import count, function
 from ...typing import Charge, Limit, Verdict
-from .algorithms import ALGORITHMS, slack
+from .algorithms import ALGORITHMS
 from .table import CountTable
 
 __all__ = ["MemoryCounters"]
+
+
+_verdict = partial(tuple.__new__, Verdict)  # of a tuple, at half of what calling a NamedTuple costs
 
 
 class MemoryCounters:
@@ -52,12 +56,12 @@ class MemoryCounters:
                     key, state = place, table.get(place)
                 algorithm = ALGORITHMS[limit.algorithm]
                 used = algorithm.used(state, limit, now)
-                room = limit.capacity + slack(limit)
-                fits = used + cost <= room
-                fits_all = fits_all and fits
-                weighed.append((key, state, limit, algorithm, cost, dry, token, now, used, room, fits))
+                fits = used + cost <= limit.room
+                if not fits:
+                    fits_all = False
+                weighed.append((key, state, limit, algorithm, cost, dry, token, now, used, fits))
         verdicts = []
-        for key, state, limit, algorithm, cost, dry, token, now, used, room, fits in weighed:
+        for key, state, limit, algorithm, cost, dry, token, now, used, fits in weighed:
             retry = 0.0
             if not fits:
                 retry = algorithm.retry(state, limit, cost, now) if cost <= limit.capacity else math.inf
@@ -66,8 +70,8 @@ class MemoryCounters:
                 table.put(key, state, until=clock + reset, full=used + 1 > limit.capacity)
             else:
                 reset = algorithm.reset(state, limit, now)
-            remaining = int(room - used)
-            verdicts.append(Verdict(fits, remaining if remaining > 0 else 0, reset, retry))
+            remaining = int(limit.room - used)
+            verdicts.append(_verdict((fits, remaining if remaining > 0 else 0, reset, retry)))
         return verdicts
 
     async def reset(self, subject: str, limits: tuple[Limit, ...]) -> None:
