@@ -101,7 +101,7 @@ async def measure(suite: Suite, rig: Rig, *, seconds: float) -> list[Result]:
                 client: Client | ServedClient
                 if suite.served:
                     client = await stack.enter_async_context(
-                        served(suite.name, contender.name, rig.redis_url)
+                        served(suite.name, contender.name, rig.redis_url, connections=suite.at_once)
                     )
                 else:
                     app = _quiet(contender.build, rig)(rig)

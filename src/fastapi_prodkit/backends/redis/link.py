@@ -27,7 +27,7 @@ from redis.exceptions import (
 
 from ...errors import ConfigurationError, UnavailableError
 from .calls import Call, forget, unavailable
-from .connection import PUSHED, Command, greet, writer_of
+from .connection import PUSHED, Command, greet, pack, writer_of
 
 __all__ = ["Command", "Dial", "Link"]
 
@@ -83,6 +83,7 @@ class Link:
         self._retry_interval = retry_interval
         self._calls: deque[Call] = deque()
         self._unsent: list[bytes] = []
+        self._is_calm = True  # one call at a time: nothing is gained by waiting for the next
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._connection: AbstractConnection | None = None
@@ -153,21 +154,18 @@ class Link:
         loop = asyncio.get_running_loop()
         if self._writer is None or self._connection is None or loop is not self._loop:
             raise self._closed(loop)
-        packed: list[bytes] = []
-        for command in commands:
-            packed += self._connection.pack_command(*command)
+        packed = pack(commands[0]) if len(commands) == 1 else b"".join(map(pack, commands))
         now = loop.time()
         call = Call(loop.create_future(), replies, now + self._timeout)
         if self._timer is None:
             self._timer = loop.call_at(call.due, self._expire, call.due)
-        idle = not self._calls
-        self._calls.append(call)
-        if idle:
-            self._writer.writelines(packed)
+        if not self._calls and self._is_calm:
+            self._writer.write(packed)
         else:
             if not self._unsent:
                 loop.call_soon(self._flush)
-            self._unsent += packed
+            self._unsent.append(packed)
+        self._calls.append(call)
         return call.waiter
 
     def _closed(self, loop: asyncio.AbstractEventLoop) -> Exception:
@@ -181,7 +179,8 @@ class Link:
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
         if self._writer is not None and unsent:
-            self._writer.writelines(unsent)
+            self._is_calm = len(unsent) == 1
+            self._writer.write(b"".join(unsent))
 
     async def _run(self, tried: asyncio.Event) -> None:
         while True:
