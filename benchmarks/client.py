@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +45,9 @@ class Client:
         self._app = app
         self._body = body
         self._state = state
+        self._changes: Callable[[int], dict[str, Any]] | None = None
+        self._among = 1
+        self._asked = 0
         self._scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -64,6 +67,12 @@ class Client:
                 *((name.lower().encode(), value.encode()) for name, value in (headers or {}).items()),
             ],
         }
+
+    def vary(self, changes: Callable[[int], dict[str, Any]], among: int) -> None:
+        """Let each request of `burn` differ from the last, in one of so many ways, in no order: the next one
+        is nowhere near in memory."""
+        self._changes = changes
+        self._among = among
 
     async def ask(self, **changes: Any) -> Answer:
         """One request, its answer kept."""
@@ -96,7 +105,13 @@ class Client:
         scope = self._scope.copy()
         if self._state is not None:
             scope["state"] = self._state.copy()
+        if self._changes is not None:
+            self._asked += 1
+            scope.update(self._changes(self._asked * _PRIME % self._among))
         return scope
+
+
+_PRIME = 514_229  # no factor of it is one of a power of ten, so every way has its turn
 
 
 class _receive:  # noqa: N801 -- stands for a function; a class makes the cheapest stateful one

@@ -40,6 +40,7 @@ class Contender:
     """:param package: the distribution it comes from; `None` for what is written here.
     :param yardstick: something to compare with that does not do the work, so is not checked.
     :param access_log: whether uvicorn writes its own line, in a suite that is served.
+    :param among: in how many ways its requests differ; each was asked once before the timing.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Contender:
     note: str = ""
     yardstick: bool = False
     access_log: bool = False
+    among: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,7 @@ class Suite:
     """:param check: raises unless the app that `build` makes does the work.
     :param at_once: how many requests are under way at any time.
     :param served: each contender runs under uvicorn in a process of its own.
+    :param vary: the changes of the scope for one of the ways in which requests differ.
     :param waits: part of the work is done in another process, so the wall clock is read. Otherwise it is the
         processor time of this process, which a busy machine does not stretch.
     """
@@ -67,6 +70,7 @@ class Suite:
     request: dict[str, Any] = field(default_factory=dict)
     status: int = 200
     at_once: int = 1
+    vary: Callable[[int], dict[str, Any]] | None = None
     served: bool = False
     waits: bool = False
     unit: str = "request"
@@ -106,6 +110,9 @@ async def measure(suite: Suite, rig: Rig, *, seconds: float) -> list[Result]:
                 else:
                     app = _quiet(contender.build, rig)(rig)
                     client = await stack.enter_async_context(opened(app, **suite.request))
+                    if suite.vary is not None:
+                        client.vary(suite.vary, contender.among)
+                        await client.burn(contender.among)
                 await client.ask()  # the first answer of a limiter may be its last 200
                 expected = {suite.status, 200} if contender.yardstick else {suite.status}
                 if (await client.ask()).status not in expected:

@@ -228,6 +228,7 @@ TRIED: dict[str, _Tried] = {
         lambda trusted_proxies=(), **options: by_address(trusted_proxies, **options),
         {"trusted_proxies": [-1, "0.0.0.0/0"], "ipv6_prefix": [129, *COUNT]},
     ),
+    "CacheMiddleware": (CacheMiddleware, _installed(CacheMiddleware), {"max_urls": COUNT}),
     "RateLimitMiddleware": (
         RateLimitMiddleware,
         _installed(RateLimitMiddleware),
@@ -557,7 +558,3 @@ def test_one_subject_may_be_given_by_its_place_and_no_option(name: str) -> None:
         if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
     ]
     assert len(given) <= POSITIONAL.get(name, 1), [each.name for each in given]
-
-
-def test_the_middleware_of_the_cache_has_no_options() -> None:
-    assert _parameters(CacheMiddleware) == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import struct
+import tracemalloc
 
 import pytest
 from fastapi import FastAPI
@@ -20,10 +21,9 @@ from .conftest import Connect
 async def test_random_query_strings_stay_inside_the_bounds(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastapi_prodkit.cache.lane._ROOM", 100)
     store = MemoryStore(max_bytes=200_000)
     app, cache = FastAPI(), Cache(store)
-    app.add_middleware(CacheMiddleware)
+    app.add_middleware(CacheMiddleware, max_urls=100)
     lanes: list[Lane] = []
     learn = Lane.learn
 
@@ -48,6 +48,20 @@ async def test_random_query_strings_stay_inside_the_bounds(
     assert len(lanes[-1]._known) <= 100
     assert not cache._engine._flights
     assert not cache._engine._tasks
+
+
+async def test_a_million_keys_stay_inside_the_bytes_they_were_given() -> None:
+    store = MemoryStore(max_bytes=4 * 1024 * 1024)
+    tracemalloc.start()
+    for number in range(20_000):
+        await store.set(f"cache:entry:{number:030}", b"%0200d" % number, ttl=60)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    for number in range(20_000, 1_000_000):
+        await store.set(f"cache:entry:{number:030}", b"%0200d" % number, ttl=60)
+    assert held <= 4.5 * 1024 * 1024  # the table grows in steps
+    assert 4 * 1024 * 1024 * 0.9 < store._entries.currsize <= 4 * 1024 * 1024
+    assert await store.get(f"cache:entry:{999_999:030}", f"cache:entry:{0:030}") == [b"%0200d" % 999_999, None]
 
 
 async def test_bodies_over_a_size_are_not_stored_and_values_neither() -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from starlette.types import Scope
 
+from .._fastapi import matched
 from .answer import Answer, answer
 from .engine import Engine, Found
 from .http import Asked
@@ -17,24 +18,35 @@ from .options import Options
 
 __all__ = ["Lane"]
 
-_ROOM = 16_384
 _LONGEST = 512  # characters of a URL worth remembering
-_MARKS = ("endpoint", "route", "router", "fastapi", "path_params")
+_MARKS = ("endpoint", "route", "router", "fastapi")
 
 
-class _Known(NamedTuple):
-    key: str
-    stamps: tuple[str, ...]
+class _Way(NamedTuple):
+    """What the URLs of one route share, such as what the router wrote into the scope."""
+
     engine: Engine
     options: Options
     marks: dict[str, Any]
 
 
-class Lane:
-    """What the requests so far have taught about URLs; the oldest are forgotten first."""
+class _Known(NamedTuple):
+    key: str
+    stamps: tuple[str, ...]
+    way: _Way
+    path_params: dict[str, Any] | None
 
-    def __init__(self) -> None:
+
+class Lane:
+    """What the requests so far have taught about URLs; the oldest are forgotten first.
+
+    :param room: of how many URLs.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room = room
         self._known: dict[tuple[str, str, bytes], _Known] = {}
+        self._ways: dict[int, _Way] = {}
 
     def learn(
         self, scope: Scope, key: str, stamps: tuple[str, ...], engine: Engine, options: Options
@@ -43,17 +55,21 @@ class Lane:
         place = _place(scope)
         if place in self._known or len(scope["path"]) + len(scope["query_string"]) > _LONGEST:
             return
-        if len(self._known) >= _ROOM:
+        if len(self._known) >= self._room:
             del self._known[next(iter(self._known))]
-        marks = {name: scope[name] for name in _MARKS if name in scope}
-        self._known[place] = _Known(key, stamps, engine, options, marks)
+        route = id(matched(scope))  # kept alive by the marks, so that it stays its own
+        way = self._ways.get(route)
+        if way is None:
+            marks = {name: scope[name] for name in _MARKS if name in scope}
+            way = self._ways[route] = _Way(engine, options, marks)
+        self._known[place] = _Known(key, stamps, way, scope.get("path_params") or None)
 
     async def find(self, scope: Scope) -> Answer | Found | None:
         """The answer; or what was found instead of it, to save the long way the look; or nothing."""
         known = self._known.get(_place(scope))
         if known is None:
             return None
-        options, engine = known.options, known.engine
+        engine, options, marks = known.way
         asked = Asked(scope["headers"])
         if (
             (asked.credentials and not options.is_shared)
@@ -67,7 +83,7 @@ class Lane:
         entry, now = found.entry, engine.clock()
         if entry is None or not options.policy.is_plainly_fresh(entry, now):
             return found
-        scope.update(known.marks)
+        scope.update(marks, path_params=known.path_params or {})
         return answer(entry, asked, now)
 
 

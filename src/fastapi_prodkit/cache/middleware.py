@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .._arguments import count
 from .._asgi import Place, lifespan_checked, sink
 from .._startup import check_routes
 from .answer import Answer
@@ -15,12 +16,16 @@ __all__ = ["CacheMiddleware"]
 
 
 class CacheMiddleware:
-    """Installs what `@cache` on routes needs: `app.add_middleware(CacheMiddleware)`, anywhere."""
+    """Installs what `@cache` on routes needs: `app.add_middleware(CacheMiddleware)`, anywhere.
+
+    :param max_urls: how many URLs it remembers the answers of, to give them before the router; half a
+        kilobyte each.
+    """
 
     installs = Place.CACHE
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = sink(app, _Layer())
+    def __init__(self, app: ASGIApp, *, max_urls: int = 16_384) -> None:
+        self.app = sink(app, _Layer(count("max_urls", max_urls)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -34,9 +39,9 @@ class _Layer:
 
     app: ASGIApp
 
-    def __init__(self) -> None:
+    def __init__(self, max_urls: int) -> None:
         self._primed = 0  # how many routes there were
-        self._lane = Lane()
+        self._lane = Lane(max_urls)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = scope["app"]
