@@ -6,39 +6,37 @@ import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from tempfile import TemporaryFile
+from typing import IO
 
 __all__ = ["Rig", "Tape"]
 
 
-class Tape(io.TextIOBase):
-    """Where log lines go: to the null device, or kept while a contender is checked."""
+class Tape(io.TextIOWrapper):
+    """Where log lines go, made as standard output is: to the null device, or to a file while a contender is
+    checked."""
 
     def __init__(self) -> None:
-        self._null = open(os.devnull, "w")  # noqa: SIM115 -- closed with the tape
-        self._kept: list[str] | None = None
+        super().__init__(open(os.devnull, "wb"), encoding="utf-8")  # noqa: SIM115 -- closed with the tape
+        self._kept: IO[bytes] | None = None
 
     def record(self) -> None:
-        self._kept = []
+        self._kept = TemporaryFile()  # noqa: SIM115 -- closed by `stop`
+        self._lead_to(self._kept.fileno())
 
     def stop(self) -> list[str]:
         """The lines since `record`."""
         kept, self._kept = self._kept, None
-        return "".join(kept or []).splitlines()
+        if kept is None:
+            return []
+        with kept, open(os.devnull, "wb") as null:
+            self._lead_to(null.fileno())
+            kept.seek(0)
+            return kept.read().decode().splitlines()
 
-    def write(self, text: str) -> int:
-        if self._kept is not None:
-            self._kept.append(text)
-        return self._null.write(text)
-
-    def flush(self) -> None:
-        self._null.flush()
-
-    def close(self) -> None:
-        super().close()
-        self._null.close()
-
-    def fileno(self) -> int:
-        return self._null.fileno()
+    def _lead_to(self, descriptor: int) -> None:
+        self.flush()
+        os.dup2(descriptor, self.fileno())
 
 
 @dataclass(frozen=True)
