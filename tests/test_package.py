@@ -63,7 +63,6 @@ def test_a_missing_extra_ends_with_the_pip_line(package: str, name: str, extra: 
         ),
         ("backends/memory/__init__.py", "import fastapi_prodkit.cache", "Arrows point down"),
         ("cache/__init__.py", "import jwt", "jwt is imported in auth alone"),
-        ("cache/__init__.py", "import cachetools", "cachetools is imported in backends.memory alone"),
         ("cache/__init__.py", "import limits", "limits is imported where limits are parsed"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -12,10 +12,9 @@ from typing import NamedTuple, Protocol, Self
 from .._arguments import count, function, seconds
 from ..errors import ConfigurationError, UnavailableError
 from ..typing import Backend, Bus, Counters, Store
+from ._held import OVERHEAD, Held
 
 __all__ = ["TieredBackend", "TieredStore", "Tracked", "Tracking"]
-
-_OVERHEAD = 300  # bytes that one entry costs beside its key and value
 
 
 class Tracked(Store, Protocol):
@@ -71,12 +70,10 @@ class TieredStore:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.far = track(self._changed, self._lost)
-        self._max_bytes = max_bytes
         self._recheck = recheck
         self._when_away = when_away
         self._clock = clock
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._bytes = 0
+        self._entries: Held[_Entry] = Held(max_bytes)
         self._epoch = 0  # grows whenever reports may be missing: entries of an earlier one are hearsay
         self._lost_at = 0.0
         self._changes = 0
@@ -125,7 +122,6 @@ class TieredStore:
     def clear(self) -> None:
         """Forget what this process holds; the server keeps its own."""
         self._entries.clear()
-        self._bytes = 0
 
     async def _get(self, keys: tuple[str, ...], now: float) -> list[bytes | None]:
         """Ask for what is missing, or recall what was known when the connection was lost."""
@@ -169,25 +165,15 @@ class TieredStore:
         return self._when_away > 0 and known and now < entry.expires
 
     def _keep(self, key: str, value: bytes | None, now: float, left: float) -> None:
-        size = len(key) + len(value or b"") + _OVERHEAD
-        self._forget(key)
-        if size > self._max_bytes:
-            return
+        size = len(key) + len(value or b"") + OVERHEAD
         expires = now + left
-        self._entries[key] = _Entry(value, self._epoch, min(expires, now + self._recheck), expires, size)
-        self._bytes += size
-        while self._bytes > self._max_bytes:
-            self._bytes -= self._entries.popitem(last=False)[1].size
-
-    def _forget(self, key: str) -> None:
-        entry = self._entries.pop(key, None)
-        if entry is not None:
-            self._bytes -= entry.size
+        entry = _Entry(value, self._epoch, min(expires, now + self._recheck), expires, size)
+        self._entries.put(key, entry)
 
     def _changed(self, keys: Iterable[str]) -> None:
         self._changes += 1
         for key in keys:
-            self._forget(key)
+            self._entries.drop(key)
             if key in self._reading:
                 self._changed_at[key] = self._changes
 

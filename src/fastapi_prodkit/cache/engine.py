@@ -95,15 +95,16 @@ class Engine:
         if self.stamps.owes(stamp_keys):
             return Found(key, stamp_keys, None, None)
         try:
-            raw, *stamps = await self.store.get(key, *stamp_keys)
+            raw, *held = await self.store.get(key, *stamp_keys)
         except UnavailableError:
             return Found(key, stamp_keys, None, None)
+        stamps = tuple(held)
         entry = None
         if raw is not None and None not in stamps:
             entry = Entry.from_bytes(raw)
             if entry is not None and entry.stamps != b"".join(stamps):  # type: ignore[arg-type]  # no None in it
                 entry = None
-        return Found(key, stamp_keys, entry, tuple(stamps))
+        return Found(key, stamp_keys, entry, stamps)
 
     async def obtain(
         self, key: str, stamp_keys: tuple[str, ...], policy: Policy, found: Found | None = None

@@ -16,7 +16,7 @@ from .engine import Engine, Found
 from .http import Asked
 from .options import Options
 
-__all__ = ["Lane"]
+__all__ = ["Known", "Lane"]
 
 _LONGEST = 512  # characters of a URL worth remembering
 _MARKS = ("endpoint", "route", "router", "fastapi")
@@ -30,7 +30,9 @@ class _Way(NamedTuple):
     marks: dict[str, Any]
 
 
-class _Known(NamedTuple):
+class Known(NamedTuple):
+    """Where the answer for a URL is."""
+
     key: str
     stamps: tuple[str, ...]
     way: _Way
@@ -45,7 +47,7 @@ class Lane:
 
     def __init__(self, room: int) -> None:
         self._room = room
-        self._known: dict[tuple[str, str, bytes], _Known] = {}
+        self._known: dict[tuple[str, str, bytes], Known] = {}
         self._ways: dict[int, _Way] = {}
 
     def learn(
@@ -62,13 +64,13 @@ class Lane:
         if way is None:
             marks = {name: scope[name] for name in _MARKS if name in scope}
             way = self._ways[route] = _Way(engine, options, marks)
-        self._known[place] = _Known(key, stamps, way, scope.get("path_params") or None)
+        self._known[place] = Known(key, stamps, way, scope.get("path_params") or None)
 
-    async def find(self, scope: Scope) -> Answer | Found | None:
+    def known(self, scope: Scope) -> Known | None:
+        return self._known.get(_place(scope))
+
+    async def find(self, known: Known, scope: Scope) -> Answer | Found | None:
         """The answer; or what was found instead of it, to save the long way the look; or nothing."""
-        known = self._known.get(_place(scope))
-        if known is None:
-            return None
         engine, options, marks = known.way
         asked = Asked(scope["headers"])
         if (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._arguments import count
@@ -27,11 +29,10 @@ class CacheMiddleware:
     def __init__(self, app: ASGIApp, *, max_urls: int = 16_384) -> None:
         self.app = sink(app, _Layer(count("max_urls", max_urls)))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "lifespan":
-            await lifespan_checked(self.app, scope, receive, send, check_routes)
-        else:
-            await self.app(scope, receive, send)
+            return lifespan_checked(self.app, scope, receive, send, check_routes)
+        return self.app(scope, receive, send)
 
 
 class _Layer:
@@ -51,7 +52,8 @@ class _Layer:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        found = await self._lane.find(scope)
+        known = self._lane.known(scope)
+        found = None if known is None else await self._lane.find(known, scope)
         if isinstance(found, Answer):
             await found(scope, receive, send)
             return

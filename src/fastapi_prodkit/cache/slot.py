@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable
 from typing import Any
 
 from starlette.responses import Response
@@ -83,13 +84,12 @@ class Slot:
         self._size = 0
         self._started_in = sys.exception()
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         if self._entry is not None:
-            await self._keep(message)
-        elif message["type"] == "http.response.start":
-            await self._start(message)
-        else:
-            await self._send(message)
+            return self._keep(message)
+        if message["type"] == "http.response.start" and (self.capture is not None or self.note is not None):
+            return self._start(message)
+        return self._send(message)
 
     async def _start(self, message: Message) -> None:
         capture, note = self.capture, self.note
