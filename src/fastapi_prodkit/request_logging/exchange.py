@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from random import getrandbits  # ids name a request and protect nothing; a fork reseeds this generator
 from time import perf_counter
 from types import CoroutineType
 from typing import Any, Literal
@@ -18,7 +19,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .._asgi import FAILURES
 from .context import RequestContext
-from .identity import fresh_digits
 from .timing import server_timing
 
 __all__ = ["Exchange", "HTTPExchange", "Outcome", "Policy"]
@@ -60,7 +60,8 @@ class Exchange(RequestContext):
     record: dict[str, Any] | None = None
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, policy: Policy) -> None:
-        digits = fresh_digits()
+        # random bits: 128 for the trace, which lend the request its id where the trace begins with it, and 64
+        digits = getrandbits(192).to_bytes(24, "little").hex()
         self.request_id = self.trace_id = digits[:32]
         self.span_id = digits[32:]
         self.scope = scope
@@ -171,8 +172,10 @@ class HTTPExchange(Exchange):
         policy = self._policy
         name = policy.id_header
         # a new list: the one in the message may belong to a response that is used again
-        headers = [field for field in message.get("headers", ()) if field[0] != name]
-        headers.append((name, self.request_id.encode("latin-1")))
+        headers = [*message.get("headers", ()), (name, self.request_id.encode("latin-1"))]
+        for field in headers[:-1]:
+            if field[0] == name:
+                headers.remove(field)
         if policy.server_timing:
             headers.append((b"server-timing", server_timing(perf_counter() - self.start, self.timings or {})))
         return self._forward({**message, "headers": headers})

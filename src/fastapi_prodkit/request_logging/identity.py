@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from random import getrandbits  # ids name a request and protect nothing; a fork reseeds this generator
 
 from .context import RequestContext
 
-__all__ = ["continue_trace", "fresh_digits", "join_span", "read_request_id", "read_traceparent"]
+__all__ = ["continue_trace", "join_span", "read_request_id", "read_traceparent"]
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:+/=@~-]{0,127}")
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -29,14 +28,6 @@ def read_traceparent(value: bytes | None) -> tuple[str, str, str] | None:
     if version == b"ff" or (version == b"00" and rest) or not int(trace, 16) or not int(parent, 16):
         return None
     return trace.decode("ascii"), parent.decode("ascii"), flags.decode("ascii")
-
-
-def fresh_digits() -> str:
-    """192 random bits in hexadecimal: a trace id of 32 digits, and a span id of 16.
-
-    The trace id is the request's id too, where the trace begins with it.
-    """
-    return getrandbits(192).to_bytes(24, "little").hex()
 
 
 def continue_trace(context: RequestContext, traceparent: bytes) -> None:

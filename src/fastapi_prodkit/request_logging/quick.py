@@ -64,6 +64,7 @@ class QuickLines:
         if not template or client is None or took >= 1:
             return None
         now = time()
+        trace_id = exchange.trace_id
         request_id = exchange.request_id.encode("ascii")
         return template % (
             self._recorder.timestamp.second(now),
@@ -74,7 +75,7 @@ class QuickLines:
             exchange.bytes_out,
             client,
             request_id,
-            request_id if exchange.trace_id is exchange.request_id else exchange.trace_id.encode("ascii"),
+            request_id if trace_id is exchange.request_id else trace_id.encode("ascii"),
             exchange.span_id.encode("ascii"),
         )
 

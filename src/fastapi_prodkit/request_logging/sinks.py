@@ -94,7 +94,7 @@ class LoggerSink:
 
     def __init__(self, logger: logging.Logger | str) -> None:
         self._logger = logging.getLogger(logger) if isinstance(logger, str) else logger
-        self._usual: dict[str, object] = {}
+        self._usual: dict[int, dict[str, object]] = {}
 
     def __call__(self, line: bytes, level: int, /) -> None:
         logger = self._logger
@@ -103,14 +103,10 @@ class LoggerSink:
 
     def _record(self, text: str, level: int) -> LineRecord:
         """Made from the first one: `logging` would ask again for the names of thread and process."""
-        if not self._usual:
-            self._usual = LineRecord(self._logger.name, level, "", 0, "", None, None).__dict__
+        usual = self._usual.get(level)
+        if usual is None:
+            usual = self._usual[level] = LineRecord(self._logger.name, level, "", 0, "", None, None).__dict__
         created = time()
         record = LineRecord.__new__(LineRecord)
-        record.__dict__.update(self._usual)
-        record.msg = text
-        record.levelno = level
-        record.levelname = logging.getLevelName(level)
-        record.created = created
-        record.msecs = created % 1 * 1000
+        record.__dict__ = {**usual, "msg": text, "created": created, "msecs": created % 1 * 1000}
         return record
