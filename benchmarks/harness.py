@@ -104,8 +104,11 @@ async def measure(suite: Suite, rig: Rig, *, seconds: float) -> list[Result]:
                     rig.reset()
                 client: Client | ServedClient
                 if suite.served:
+                    path = suite.request.get("path", "/")
                     client = await stack.enter_async_context(
-                        served(suite.name, contender.name, rig.redis_url, connections=suite.at_once)
+                        served(
+                            suite.name, contender.name, rig.redis_url, path=path, connections=suite.at_once
+                        )
                     )
                 else:
                     app = _quiet(contender.build, rig)(rig)

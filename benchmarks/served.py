@@ -17,8 +17,8 @@ from .client import Answer
 __all__ = ["ServedClient", "served"]
 
 ROOT = Path(__file__).parent.parent
-_REQUEST = b"GET / HTTP/1.1\r\nhost: example.test\r\naccept: */*\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n(?:.+\r\n)*\r\n", re.IGNORECASE)
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
 class _Connection(asyncio.Protocol):
@@ -27,7 +27,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, request: bytes) -> None:
         self._request = request
-        self._received = b""
+        self._received = bytearray()
         self._left = 0
         self._done: asyncio.Future[bytes]
         self._transport: asyncio.Transport
@@ -37,16 +37,18 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        head, _, body = self._received.partition(b"\r\n\r\n")
-        length = _LENGTH.search(head + b"\r\n")
-        if length is None or len(body) < int(length[1]):
+        if not (self._received.endswith(_LAST_CHUNK) or self._has_all()):
             return
-        answer, self._received = self._received, b""
+        answer, self._received = self._received, bytearray()
         self._left -= 1
         if self._left > 0:
             self._transport.write(self._request)
         else:
-            self._done.set_result(answer)
+            self._done.set_result(bytes(answer))
+
+    def _has_all(self) -> bool:
+        length = _LENGTH.search(self._received)
+        return length is not None and len(self._received) >= length.end() + int(length[1])
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._left > 0:
@@ -85,7 +87,7 @@ class ServedClient:
 
 @asynccontextmanager
 async def served(
-    suite: str, contender: str, redis_url: str, *, connections: int
+    suite: str, contender: str, redis_url: str, *, path: str, connections: int
 ) -> AsyncIterator[ServedClient]:
     """The contender of that suite under uvicorn; its output goes to the null device, as to a fast disk."""
     from tests.servers import free_port
@@ -102,8 +104,9 @@ async def served(
     try:
         await _until_open(port, process)
         loop = asyncio.get_running_loop()
+        request = f"GET {path} HTTP/1.1\r\nhost: example.test\r\naccept: */*\r\n\r\n".encode()
         for _ in range(connections):
-            _, connection = await loop.create_connection(lambda: _Connection(_REQUEST), "127.0.0.1", port)
+            _, connection = await loop.create_connection(lambda: _Connection(request), "127.0.0.1", port)
             opened.append(connection)
         yield ServedClient(opened)
     finally:

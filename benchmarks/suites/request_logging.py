@@ -279,6 +279,11 @@ _TEXT = (
     "an endpoint that returns a small dictionary."
 )
 
+_SERVED = (
+    "Real processes over HTTP, eight connections that stay open, as it runs in production: what uvicorn takes "
+    "for a request is part of what is timed."
+)
+
 SUITES = [
     Suite(
         name="request-logging",
@@ -326,5 +331,34 @@ SUITES = [
         ],
         check=check_stream,
         request={"path": "/stream"},
+    ),
+    Suite(
+        name="request-logging-served",
+        title="Request logging, under uvicorn",
+        text=_SERVED,
+        contenders=[
+            Contender(BARE, bare, note="no line", yardstick=True),
+            Contender(LIMIT, prebuilt, note="no line", yardstick=True),
+            Contender("RequestLoggingMiddleware", ours),
+            Contender("RequestLoggingMiddleware, LoggerSink", ours_by_handlers),
+            Contender("uvicorn's access line", bare, "uvicorn", access_log=True, yardstick=True),
+        ],
+        check=check,
+        served=True,
+        at_once=8,
+    ),
+    Suite(
+        name="request-logging-stream-served",
+        title="Request logging, a stream, under uvicorn",
+        text=_SERVED + " A response of 1,000 chunks of 100 bytes, and its line.",
+        contenders=[
+            Contender(BARE, lambda rig: _streaming(bare(rig)), note="no line", yardstick=True),
+            Contender(LIMIT, lambda rig: _streaming(bare(rig)), note="the same", yardstick=True),
+            Contender("RequestLoggingMiddleware", lambda rig: _streaming(ours(rig))),
+        ],
+        check=check_stream,
+        request={"path": "/stream"},
+        served=True,
+        at_once=8,
     ),
 ]
