@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
+from starlette._utils import get_route_path
 from starlette.routing import compile_path
 from starlette.types import Scope
 
 from ._fastapi import Route, identities, iter_routes, matched
 
 __all__ = ["RouteTable"]
+
+
+class _Candidate(NamedTuple):
+    """A route, and what tells it from others behind the same key: one endpoint may serve several."""
+
+    mount: re.Pattern[str]
+    path: re.Pattern[str] | None
+    route: Route
 
 
 class RouteTable:
@@ -21,7 +30,7 @@ class RouteTable:
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self._known: dict[int, list[tuple[re.Pattern[str], Route]]] = {}
+        self._known: dict[int, list[_Candidate]] = {}
         self._foreign: dict[int, Any] = {}
 
     def find(self, scope: Scope) -> Route | None:
@@ -29,9 +38,14 @@ class RouteTable:
         key = matched(scope)
         candidates = self._known.get(id(key)) or self._learn(key)
         if len(candidates) == 1:
-            return candidates[0][1]
-        mounted = scope.get("root_path", "").removeprefix(scope.get("app_root_path", ""))
-        return next((route for regex, route in candidates if regex.fullmatch(mounted)), None)
+            return candidates[0].route
+        root = scope.get("root_path", "")
+        mounted = root.removeprefix(scope.get("app_root_path", root))  # a mount alone sets the other
+        path = get_route_path(scope)
+        here = [each for each in candidates if each.mount.fullmatch(mounted)]
+        exact = (each for each in here if each.path is not None and each.path.fullmatch(path))
+        found = next(exact, here[0] if here else None)
+        return None if found is None else found.route
 
     def is_one(self, key: Any) -> bool:
         """Whether what was matched stands for one route alone, wherever its app is mounted."""
@@ -42,15 +56,17 @@ class RouteTable:
         route = self.find(scope)
         return route.path if route is not None else None
 
-    def _learn(self, key: Any) -> list[tuple[re.Pattern[str], Route]]:
+    def _learn(self, key: Any) -> list[_Candidate]:
         """Read the routes again for a key not met before: an app may gain routes after start-up."""
         if key is None or id(key) in self._foreign:
             return []
         self._known = {}
         for route in iter_routes(self._app.routes):
-            regex = compile_path(route.mount)[0]
+            candidate = _Candidate(
+                compile_path(route.mount)[0], getattr(route.context, "path_regex", None), route
+            )
             for identity in identities(route):
-                self._known.setdefault(id(identity), []).append((regex, route))
+                self._known.setdefault(id(identity), []).append(candidate)
         found = self._known.get(id(key), [])
         if not found:
             self._foreign[id(key)] = key  # kept alive, so that its id stays its own

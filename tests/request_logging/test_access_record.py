@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx2
 import pytest
-from fastapi import APIRouter, FastAPI, HTTPException
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, FastAPI, HTTPException, Request
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.testclient import TestClient
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Mount, Route
 
 from fastapi_prodkit import RequestLoggingMiddleware
 
@@ -152,6 +153,26 @@ def test_the_route_is_the_openapi_path_behind_its_mounts_at_any_depth(lines: Lin
     routes = [record["http.route"] for record in lines.records]
     assert routes[0] in app.openapi()["paths"]
     assert routes[1].removeprefix("/sub/{tenant}") in mounted.openapi()["paths"]
+
+
+@pytest.mark.parametrize("root_path", ["", "/behind"])
+def test_routes_that_share_an_endpoint_are_told_apart(lines: Lines, root_path: str) -> None:
+    async def serve(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("here")
+
+    routes = [Route("/a", serve), Route("/b/{rest:path}", serve)]
+    app = FastAPI(routes=[*routes, Mount("/mounted", routes=routes)])
+    app.add_middleware(RequestLoggingMiddleware, sink=lines)
+    client = TestClient(app, root_path=root_path)
+    for _ in range(2):
+        for path in ("/a", "/b/1/2", "/mounted/a", "/mounted/b/1/2"):
+            assert client.get(root_path + path).status_code == 200
+    assert [record["http.route"] for record in lines.records] == [
+        "/a",
+        "/b/{rest}",
+        "/mounted/a",
+        "/mounted/b/{rest}",
+    ] * 2
 
 
 def test_a_stream_is_timed_to_its_last_byte(lines: Lines) -> None:
