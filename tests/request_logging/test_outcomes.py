@@ -357,3 +357,26 @@ def test_a_function_cannot_forge_a_header_by_its_id() -> None:
     app.add_middleware(RequestLoggingMiddleware, sink=lines, new_request_id=lambda: "a\r\nset-cookie: b")
     response = TestClient(app).get("/")
     assert response.headers["x-request-id"] == lines.only["trace_id"]
+
+
+def _fail() -> str:
+    raise ValueError("no ids today")
+
+
+def test_a_function_that_fails_to_make_an_id_fails_no_request() -> None:
+    lines = Lines()
+    app = FastAPI()
+    app.add_middleware(RequestLoggingMiddleware, sink=lines, new_request_id=_fail)
+    response = TestClient(app).get("/docs")
+    assert response.status_code == 200
+    assert response.headers["x-request-id"] == lines.only["request_id"] == lines.only["trace_id"]
+
+
+def test_a_function_makes_the_id_where_a_proxy_s_is_not_well_formed() -> None:
+    app = FastAPI()
+    app.add_middleware(
+        RequestLoggingMiddleware, sink=Lines(), new_request_id=lambda: "mine", trusted_proxies=1
+    )
+    client = TestClient(app)
+    assert client.get("/", headers={"x-request-id": "not well formed"}).headers["x-request-id"] == "mine"
+    assert client.get("/", headers={"x-request-id": "theirs"}).headers["x-request-id"] == "theirs"

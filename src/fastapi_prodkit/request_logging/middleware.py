@@ -159,15 +159,25 @@ class RequestLoggingMiddleware:
             exchange = CapturingExchange(scope, receive, send, policy, self._bodies)
         if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
             exchange.unread = True
+        given = None
         if self._id_header in headers and self._clients.trusts(scope):
-            exchange.request_id = read_request_id(headers[self._id_header]) or exchange.request_id
-        elif self._new_id is not None:
-            exchange.request_id = read_request_id(self._new_id().encode("utf-8")) or exchange.request_id
+            given = read_request_id(headers[self._id_header])
+        if given is None and self._new_id is not None:
+            given = self._make_id(self._new_id)
+        if given is not None:
+            exchange.request_id = given
         if b"traceparent" in headers:
             continue_trace(exchange, headers[b"traceparent"])
         if self._traced:
             join_span(exchange)
         return exchange
+
+    def _make_id(self, new_id: Callable[[], str]) -> str | None:
+        """`None` where the function fails: that must not cost the request, nor its record."""
+        try:
+            return read_request_id(str(new_id()).encode("utf-8"))
+        except Exception:
+            return None
 
     def _learn_policy(self, scope: Scope) -> Policy:
         """From the first request: the scope of a lifespan has a version of its own."""
