@@ -191,6 +191,19 @@ def test_the_ids_travel_to_a_service_that_is_called(client: TestClient, lines: L
     assert headers["traceparent"] == f"00-{record['trace_id']}-{record['span_id']}-00"
 
 
+def test_the_id_travels_in_the_header_that_was_chosen(lines: Lines) -> None:
+    app = FastAPI()
+    app.add_middleware(RequestLoggingMiddleware, sink=lines, request_id_header="X-Correlation-ID")
+
+    @app.get("/")
+    async def call() -> dict[str, str]:
+        return outbound_headers()
+
+    response = TestClient(app).get("/")
+    assert response.json()["x-correlation-id"] == response.headers["x-correlation-id"]
+    assert "x-request-id" not in response.json()
+
+
 def test_the_id_is_a_dependency_and_on_the_request_s_state(client: TestClient, lines: Lines) -> None:
     response = client.get("/id")
     assert response.json() == [lines.only["request_id"]] * 2

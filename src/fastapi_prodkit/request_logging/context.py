@@ -43,6 +43,11 @@ class RequestContext:
         self.trace_id = trace_id
         self.span_id = span_id
 
+    @property
+    def id_header(self) -> str:
+        """The header that carries the request's id."""
+        return "x-request-id"
+
     def fields(self) -> dict[str, Any]:
         """The ids and the bound fields, as plain data."""
         ids = {name: getattr(self, name) for name in IDS}
@@ -73,13 +78,14 @@ def bind(**fields: Any) -> None:
 def outbound_headers() -> dict[str, str]:
     """The headers that carry this request's ids to a service that it calls.
 
-    `traceparent` (W3C Trace Context, level 1) names this request as the parent.
+    `traceparent` (W3C Trace Context, level 1) names this request as the parent. The id travels in the header
+    that the middleware was given, `x-request-id` by default.
     """
     context = current.get()
     if context is None:
         return {}
     traceparent = f"00-{context.trace_id}-{context.span_id}-{context.trace_flags}"
-    return {"traceparent": traceparent, "x-request-id": context.request_id}
+    return {"traceparent": traceparent, context.id_header: context.request_id}
 
 
 def add_request_context(

@@ -72,6 +72,10 @@ class Exchange(RequestContext):
         self.start = perf_counter()
 
     @property
+    def id_header(self) -> str:
+        return self._policy.id_header.decode("latin-1")
+
+    @property
     def outcome(self) -> Outcome:
         """How it ended, in one word."""
         raise NotImplementedError
