@@ -30,6 +30,7 @@ __all__ = [
     "failures_of",
     "hoist",
     "layers",
+    "leaves",
     "lifespan_checked",
     "lift",
     "place_of",
@@ -91,6 +92,15 @@ def failures_of(scope: Scope) -> Failures:
     if failures is None:
         failures = scope[FAILURES] = Failures()
     return failures
+
+
+def leaves(exc: BaseException) -> Iterator[BaseException]:
+    """The exceptions in a group and in the groups inside; an exception that is no group is itself."""
+    if isinstance(exc, BaseExceptionGroup):
+        for each in exc.exceptions:
+            yield from leaves(each)
+    else:
+        yield exc
 
 
 def layers(app: ASGIApp) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import date
 from decimal import Decimal
@@ -305,13 +306,21 @@ def test_a_body_over_the_limit_is_a_problem_inside_the_middlewares(declared: boo
     assert response.headers["access-control-allow-origin"] == "*"
 
 
-async def test_a_client_that_leaves_while_it_sends_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("path", ["/alone", "/in-a-group"])
+async def test_a_client_that_leaves_while_it_sends_is_no_error(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
     app = FastAPI()
     app.add_middleware(ProblemMiddleware)
 
-    @app.post("/")
-    async def index(request: Request) -> None:
+    @app.post("/alone")
+    async def alone(request: Request) -> None:
         await request.body()
+
+    @app.post("/in-a-group")
+    async def in_a_group(request: Request) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(request.body())
 
     async def gone() -> Any:
         return {"type": "http.disconnect"}
@@ -322,7 +331,7 @@ async def test_a_client_that_leaves_while_it_sends_is_no_error(caplog: pytest.Lo
     scope = {
         "type": "http",
         "method": "POST",
-        "path": "/",
+        "path": path,
         "headers": [],
         "query_string": b"",
         "asgi": {"version": "3.0"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from typing import Annotated, Any
@@ -178,6 +179,34 @@ def test_after_accept_tests_see_an_unforeseen_error(client: TestClient) -> None:
 def test_a_client_that_leaves_is_no_error(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     with client.websocket_connect("/after/none") as socket:
         socket.receive_text()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_a_client_that_leaves_a_task_group_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[BaseException] = []
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware, on_error=seen.append)
+
+    @app.websocket("/")
+    async def chat(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(websocket.receive_text())
+            group.create_task(asyncio.Event().wait())
+
+    events = iter([{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1001}])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(events)
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "asgi": {"version": "3.0"}}
+    await app(scope, receive, send)
+    assert sent == ["websocket.accept"]
+    assert seen == []
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 

@@ -216,3 +216,15 @@ def test_a_farewell_that_the_endpoint_does_not_catch_is_no_error(lines: Lines) -
         websocket.close(1001)
     assert lines.only["outcome"] == "ok"
     assert "exception.type" not in lines.only
+
+
+def test_a_farewell_in_a_task_group_is_no_error_either(lines: Lines) -> None:
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(websocket.receive_text())
+
+    with suppress(ExceptionGroup), _client(lines, endpoint).websocket_connect("/rooms/1") as websocket:
+        websocket.close(1001)
+    assert (lines.only["outcome"], lines.only["websocket.close_code"]) == ("ok", 1001)
+    assert "exception.type" not in lines.only

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.client import responses
 from typing import Any
@@ -11,12 +11,13 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from starlette.exceptions import HTTPException, WebSocketException
 
+from .._asgi import leaves
 from ..errors import ProblemError, phrase
 from .language import Texts
 from .registry import Problem, Problems, close_code_of
 from .validation import field_errors
 
-__all__ = ["Answer", "Answers", "leaves"]
+__all__ = ["Answer", "Answers"]
 
 _RESERVED = frozenset({"type", "title", "status", "instance"})
 
@@ -125,15 +126,6 @@ class Answers:
         if texts is not None:
             _translate(document, kind, title, texts)
         return document
-
-
-def leaves(exc: BaseException) -> Iterator[BaseException]:
-    """The exceptions in a group and in the groups inside; an exception that is no group is itself."""
-    if isinstance(exc, BaseExceptionGroup):
-        for each in exc.exceptions:
-            yield from leaves(each)
-    else:
-        yield exc
 
 
 def _translate(document: dict[str, Any], kind: str, title: str, texts: Texts) -> None:

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from .._asgi import TELLS_ERRORS, Place, failures_of
+from .._asgi import TELLS_ERRORS, Place, failures_of, leaves
 from .._fastapi import is_signal
 from .desk import Desk
 from .progress import Response, Socket
@@ -55,7 +55,7 @@ class Guard:
         """
         if is_signal(exc):
             return False
-        if isinstance(exc, ClientDisconnect):
+        if _is_departure(exc):
             return True  # nobody is there to be answered, and nothing of ours is broken
         exc = _cause(exc)
         desk, owner, failures = self.desk, self.owner, failures_of(scope)
@@ -96,7 +96,7 @@ class Guard:
 
     async def refuse(self, exc: Exception, scope: Scope, socket: Socket) -> None:
         """Refuse a WebSocket, or close it: its client never sees a bare 1006."""
-        if isinstance(exc, WebSocketDisconnect):
+        if _is_departure(exc):
             return
         answer = self.desk.answer(exc, scope, app=self.owner)
         if answer.reported or socket.closed:
@@ -123,6 +123,11 @@ class Catcher(Guard):
         """A router that knows no endpoint just closes."""
         unmatched = exc.code == 1000 and "endpoint" not in scope
         return HTTPException(404) if unmatched else exc
+
+
+def _is_departure(exc: Exception) -> bool:
+    """Whether it only says that the client left, to one task or to several of a group."""
+    return all(isinstance(each, ClientDisconnect | WebSocketDisconnect) for each in leaves(exc))
 
 
 def _cause(exc: Exception) -> Exception:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from .._asgi import FAILURES
+from .._asgi import FAILURES, leaves
 from .context import RequestContext
 from .timing import server_timing
 
@@ -117,7 +117,8 @@ class Exchange(RequestContext):
 
     def is_departure(self, error: BaseException) -> bool:
         """Whether `error` only says that the client left."""
-        return isinstance(error, ClientDisconnect) or (self.disconnected and isinstance(error, OSError))
+        kinds = (ClientDisconnect, OSError) if self.disconnected else ClientDisconnect
+        return all(isinstance(each, kinds) for each in leaves(error))
 
     def _id_field(self) -> tuple[bytes, bytes]:
         return self._policy.id_header, self.request_id.encode("latin-1")

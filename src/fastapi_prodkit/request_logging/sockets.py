@@ -9,6 +9,7 @@ from typing import Any, Literal
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
+from .._asgi import leaves
 from .exchange import Exchange, Outcome
 
 __all__ = ["SocketExchange"]
@@ -95,7 +96,7 @@ class SocketExchange(Exchange):
                 self.close_code = message.get("code", 1000)
 
     def failed(self, error: BaseException) -> None:
-        if self.closed_by == "client" and isinstance(error, WebSocketDisconnect | OSError):
+        if self.closed_by == "client" and self.is_departure(error):
             return
         super().failed(error)
         if isinstance(error, asyncio.CancelledError) or self.closed_by is not None:
@@ -105,6 +106,9 @@ class SocketExchange(Exchange):
             self.status = 500
         elif self.status == 101:
             self.close_code = 1006 if self.close_code is None else self.close_code
+
+    def is_departure(self, error: BaseException) -> bool:
+        return all(isinstance(each, WebSocketDisconnect | OSError) for each in leaves(error))
 
 
 def _size(message: Message) -> int:
