@@ -228,3 +228,37 @@ def test_a_farewell_in_a_task_group_is_no_error_either(lines: Lines) -> None:
         websocket.close(1001)
     assert (lines.only["outcome"], lines.only["websocket.close_code"]) == ("ok", 1001)
     assert "exception.type" not in lines.only
+
+
+@pytest.mark.parametrize("caught", [True, False])
+@pytest.mark.parametrize("request_first", [True, False])
+async def test_a_client_that_is_found_gone_when_the_app_sends_has_left(
+    lines: Lines, request_first: bool, caught: bool
+) -> None:
+    app = FastAPI()
+    app.add_middleware(RequestLoggingMiddleware, sink=lines)
+
+    @app.websocket("/rooms")
+    async def rooms(websocket: WebSocket) -> None:
+        await websocket.accept()
+        with suppress(*([WebSocketDisconnect] if caught else [])):
+            await websocket.send_text("hello?")
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "websocket.send":
+            raise OSError("the client left")
+
+    base = {"headers": [], "query_string": b"", "client": ("192.0.2.1", 1)}
+    request = {**base, "type": "http", "method": "GET", "path": "/docs", "asgi": {"spec_version": "2.3"}}
+    socket = {**base, "type": "websocket", "path": "/rooms", "asgi": {"spec_version": "2.4"}}
+    if request_first:  # as uvicorn, whose sockets speak a newer ASGI than its requests
+        await app(request, receive, send)
+    with suppress(WebSocketDisconnect):
+        await app(socket, receive, send)
+    record = lines.records[-1]
+    assert record["outcome"] == "client_disconnect"
+    assert (record["websocket.close_code"], record["websocket.closed_by"]) == (1006, "client")
+    assert "exception.type" not in record

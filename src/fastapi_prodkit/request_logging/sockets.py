@@ -6,11 +6,11 @@ import asyncio
 from time import perf_counter
 from typing import Any, Literal
 
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from .._asgi import leaves
-from .exchange import Exchange, Outcome
+from .exchange import Exchange, Outcome, Policy
 
 __all__ = ["SocketExchange"]
 
@@ -30,6 +30,10 @@ class SocketExchange(Exchange):
     messages_out = 0
     close_code: int | None = None
     closed_by: Literal["client", "server"] | None = None
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, policy: Policy) -> None:
+        super().__init__(scope, receive, send, policy)
+        self._forward = self._send_guarded  # uvicorn's sockets speak a newer ASGI than its requests
 
     @property
     def outcome(self) -> Outcome:
@@ -96,6 +100,7 @@ class SocketExchange(Exchange):
                 self.close_code = message.get("code", 1000)
 
     def failed(self, error: BaseException) -> None:
+        self._settle()
         if self.closed_by == "client" and self.is_departure(error):
             return
         super().failed(error)
@@ -107,8 +112,18 @@ class SocketExchange(Exchange):
         elif self.status == 101:
             self.close_code = 1006 if self.close_code is None else self.close_code
 
+    def end(self) -> None:
+        self._settle()
+        super().end()
+
     def is_departure(self, error: BaseException) -> bool:
         return all(isinstance(each, WebSocketDisconnect | OSError) for each in leaves(error))
+
+    def _settle(self) -> None:
+        """A client that was found gone while the app sent has closed it, without a word."""
+        if self.disconnected and self.closed_by is None:
+            self.closed_by = "client"
+            self.close_code = 1006
 
 
 def _size(message: Message) -> int:
