@@ -40,6 +40,8 @@ def create_app(make: Callable[[], Exception] = lambda: ValueError("secret")) -> 
             return StreamingResponse(chunks(*before), media_type=media_type, headers=headers)
 
     stream("/events", "text/event-stream", b"data: 1\n\n", b"data: 2\n\n")
+    stream("/by-field", "text/event-stream", b"event: a\n", b"data: 1\n", b"\n")
+    stream("/by-byte", "text/event-stream", *(bytes([byte]) for byte in b"data: 1\r\n\r\n"))
     stream("/half-event", "text/event-stream", b"data: 1\n\n", b"data: 2")
     stream("/lines", "application/x-ndjson", b'{"n":1}\n')
     stream("/half-line", "application/jsonl", b'{"n":1}\n{"n"')
@@ -78,6 +80,12 @@ def test_an_event_stream_ends_with_an_error_event(caplog: pytest.LogCaptureFixtu
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
         "ValueError in the middle of the response to GET /events"
     ]
+
+
+@pytest.mark.parametrize("path", ["/by-field", "/by-byte"])
+def test_an_event_may_be_whole_though_its_end_is_a_chunk_of_its_own(path: str) -> None:
+    text = quiet(create_app()).get(path).text
+    assert json.loads(text.rpartition("event: error\ndata: ")[2]) == PROBLEM
 
 
 @pytest.mark.parametrize("path", ["/lines", "/half-line", "/first", "/native-lines"])

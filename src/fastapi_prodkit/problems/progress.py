@@ -9,7 +9,9 @@ from starlette.types import Message, Receive, Send
 
 from .._asgi import Failures
 
-__all__ = ["Response", "Socket"]
+__all__ = ["END", "Response", "Socket"]
+
+END = 4  # bytes that say whether an event or a line is whole, however they were cut into chunks
 
 Deny = Callable[["Socket", WebSocketException], Awaitable[None]]
 
@@ -46,7 +48,9 @@ class Response:
         if kind == "http.response.body":
             if self.failures is not None and self.failures.aborted:
                 return _nothing()  # a middleware that ends the body in good order would make half look whole
-            self.last = message.get("body") or self.last
+            body = message.get("body", b"")
+            if body:
+                self.last = body if len(body) >= END else self.last[-END:] + body
             self.complete = not message.get("more_body", False)
         elif kind == "http.response.start":
             self.headers = tuple(message.get("headers") or ())  # a copy: those outside change the message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .answers import Answer
-from .progress import Response
+from .progress import END, Response
 from .rendering import encode
 
 __all__ = ["last_words"]
@@ -21,7 +21,7 @@ def last_words(response: Response, answer: Answer) -> bytes | None:
     if response.header(b"content-length") or response.header(b"content-encoding"):
         return None
     media_type = response.header(b"content-type").partition(b";")[0].strip().lower()
-    tail = response.last[-4:]
+    tail = response.last[-END:]
     if media_type == b"text/event-stream":
         if tail and not tail.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")):
             return None  # an event is half written: to go on would deliver that half
