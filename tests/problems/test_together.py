@@ -61,6 +61,18 @@ def shop(request: pytest.FixtureRequest) -> Any:
 
         return StreamingResponse(lines(), media_type="text/csv")
 
+    @app.get("/broken-events")
+    async def broken_events() -> StreamingResponse:
+        async def events() -> AsyncIterator[str]:
+            yield "data: 1\n\n"
+            raise ValueError("socket")
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    @app.get("/broken-lines")
+    async def broken_lines() -> NDJSONResponse:
+        return NDJSONResponse(items(ValueError("socket")))
+
     @app.get("/lines")
     async def ndjson() -> NDJSONResponse:
         return NDJSONResponse(items(ShelfGoneError()))
@@ -98,6 +110,8 @@ def _tracebacks(caplog: pytest.LogCaptureFixture) -> int:
         ("/missing", 404, "client_error", None, 0),
         ("/nowhere", 404, "client_error", None, 0),
         ("/csv", 200, "server_error", "builtins.ValueError", 1),
+        ("/broken-events", 200, "server_error", "builtins.ValueError", 1),
+        ("/broken-lines", 200, "server_error", "builtins.ValueError", 1),
         ("/lines", 200, "ok", None, 0),
         ("/events", 200, "ok", None, 0),
         ("/task", 200, "ok", None, 1),

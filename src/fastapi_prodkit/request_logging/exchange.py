@@ -146,7 +146,7 @@ class HTTPExchange(Exchange):
         if not self.complete or self.status is None:
             return "incomplete"
         if self.status < 400:
-            return "ok"
+            return "ok" if error is None else "server_error"  # the stream itself said that it broke
         return "client_error" if self.status < 500 else "server_error"
 
     async def receive(self) -> Message:
