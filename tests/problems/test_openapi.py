@@ -333,6 +333,19 @@ def test_what_no_class_stands_for_is_a_remote_problem(response: Any, kind: str, 
     assert (caught.value.status, caught.value.type, caught.value.title) == (404, kind, title)
 
 
+def test_a_class_of_two_parents_is_one_class() -> None:
+    class ShopError(Exception):
+        pass
+
+    @problem(status=404, type="of-two-parents")
+    class NoSuchArticleError(ShopError, LookupError):
+        pass
+
+    response = httpx2.Response(404, json={"type": "/problems/of-two-parents"})
+    with pytest.raises(NoSuchArticleError):
+        raise_for_problem(response)
+
+
 def test_two_classes_of_one_type_have_to_be_chosen_from() -> None:
     class OneError(Exception):
         pass

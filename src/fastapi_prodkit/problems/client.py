@@ -120,8 +120,14 @@ def _remake(cls: type[Exception], kind: Problem, document: dict[str, Any]) -> Ex
 
 
 def _declared(cls: type[Exception]) -> Iterator[type[Exception]]:
-    """The classes declared with `@problem`; Python itself keeps the list of all subclasses."""
-    for each in cls.__subclasses__():
+    """The classes declared with `@problem`, each once; Python itself keeps the list of all subclasses."""
+    seen: set[type[Exception]] = set()
+    waiting = cls.__subclasses__()
+    while waiting:
+        each = waiting.pop()
+        if each in seen:
+            continue
+        seen.add(each)
+        waiting += each.__subclasses__()
         if "__problem__" in each.__dict__:
             yield each
-        yield from _declared(each)
