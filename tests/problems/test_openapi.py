@@ -346,6 +346,17 @@ def test_a_class_of_two_parents_is_one_class() -> None:
         raise_for_problem(response)
 
 
+def test_a_class_may_be_an_http_exception() -> None:
+    @problem(status=402, type="card-refused")
+    class CardRefusedError(HTTPException):
+        def __init__(self, card: str) -> None:
+            super().__init__(402, f"{card} was refused")
+
+    response = httpx2.Response(402, json={"type": "/problems/card-refused", "detail": "no money"})
+    with pytest.raises(CardRefusedError, match="402: no money"):
+        raise_for_problem(response)
+
+
 def test_two_classes_of_one_type_have_to_be_chosen_from() -> None:
     class OneError(Exception):
         pass

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+from starlette.exceptions import HTTPException
+
 from ..errors import ConfigurationError, ProdkitError, phrase
 from .registry import Problem, Problems, problem
 
@@ -113,7 +115,10 @@ def _remake(cls: type[Exception], kind: Problem, document: dict[str, Any]) -> Ex
     if make is not None:
         made: Exception = make(document)
         return made
-    error: Exception = cls.__new__(cls, document.get("detail") or document["title"])
+    text = document.get("detail") or document["title"]
+    error: Exception = cls.__new__(cls, text)
+    if isinstance(error, HTTPException):  # its text is made of these
+        error.status_code, error.detail, error.headers = document["status"], text, None
     for name in kind.members:
         setattr(error, name, document.get(name))
     return error
