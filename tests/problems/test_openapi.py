@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import Annotated, Any
 
 import httpx2
 import pytest
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.security import HTTPBearer
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
@@ -132,6 +132,33 @@ def test_a_route_without_parameters_lists_no_422(schema: Any) -> None:
 
 def test_a_security_scheme_of_fastapi_lists_its_401(schema: Any) -> None:
     assert "401" in schema["paths"]["/token"]["get"]["responses"]
+
+
+async def _read(request: Request) -> bytes:
+    return await request.body()
+
+
+@pytest.mark.parametrize("where", ["app", "router", "route"])
+@pytest.mark.parametrize("path", ["/declared", "/by-itself", "/by-a-dependency"])
+def test_a_route_whose_body_has_a_limit_lists_its_413(where: str, path: str) -> None:
+    def limit(place: str) -> Any:
+        return {"max_body_size": 10} if place == where else {}
+
+    async def declared(item: Item) -> None: ...
+
+    async def by_itself(request: Request) -> None:
+        await request.body()
+
+    async def by_a_dependency(body: Annotated[bytes, Depends(_read)]) -> None: ...
+
+    app, router = FastAPI(**limit("app")), APIRouter(**limit("router"))
+    app.add_middleware(ProblemMiddleware)
+    endpoints: tuple[Any, ...] = (declared, by_itself, by_a_dependency)
+    endpoint = next(each for each in endpoints if path == "/" + each.__name__.replace("_", "-"))
+    router.post(path, **limit("route"))(endpoint)
+    app.include_router(router)
+    careful = documented(TestClient(app), app)
+    assert careful.post(path, json={"name": "longer than ten bytes"}).status_code == 413
 
 
 def test_the_document_is_made_once_and_needs_no_running_app() -> None:

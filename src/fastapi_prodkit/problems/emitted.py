@@ -48,14 +48,15 @@ def raises(*problems: Emission) -> Callable[[F], F]:
 
 def emitted(route: Route, problems: Problems, *, app: Any) -> list[Problem]:
     """The problems of a route, without those that every path shares (404 and 405 of the router)."""
-    calls = [route.endpoint]
-    if route.dependant is not None:
-        calls += [each.call for each in dependants(route.dependant) if each.call is not None]
+    solved = [] if route.dependant is None else list(dependants(route.dependant))
+    calls = [route.endpoint, *(each.call for each in solved if each.call is not None)]
     found = [problem for call in dict.fromkeys(calls) for problem in _of_call(call, problems)]
-    if getattr(route.context, "body_field", None) is not None:
+    declares_body = getattr(route.context, "body_field", None) is not None
+    if declares_body:
         found.append(_plain(400))
-        if getattr(app, "max_body_size", None) is not None:
-            found.append(_plain(413))
+    limits = [getattr(each, "max_body_size", None) for each in (route.context, app)]
+    if limits != [None, None] and (declares_body or any(each.request_param_name for each in solved)):
+        found.append(_plain(413))
     return [*dict.fromkeys([*found, _plain(500)])]
 
 
