@@ -242,6 +242,20 @@ def test_a_logger_s_handlers_write_the_line() -> None:
     assert json.loads(stream.getvalue())["http.route"] == "/"
 
 
+def test_a_logger_s_handlers_may_ask_the_line_for_the_ids_that_every_record_has() -> None:
+    stream = io.StringIO()
+    logger = logging.getLogger("test.access")
+    logger.propagate = False
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(request_id)s %(trace_id)s %(span_id)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    TestClient(_app(LoggerSink("test.access"))).get("/")
+    logger.removeHandler(handler)
+    *ids, line = stream.getvalue().split(" ", 3)
+    assert ids == [json.loads(line)[name] for name in ("request_id", "trace_id", "span_id")]
+
+
 class Device(io.RawIOBase):
     """Takes what `answers` say of each write; a number is how many bytes, `None` would block."""
 

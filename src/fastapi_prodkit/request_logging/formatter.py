@@ -44,7 +44,7 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         if isinstance(record, LineRecord):
-            return record.getMessage()
+            return str(record.msg)
         line = self._format(self._fields(record))
         return line.decode("utf-8", "backslashreplace") if isinstance(line, bytes) else line
 

@@ -8,6 +8,8 @@ import sys
 from time import time
 from typing import Any, Protocol
 
+from .context import IDS, current
+
 __all__ = ["LineRecord", "LoggerSink", "Sink", "Stream", "StreamSink"]
 
 
@@ -83,6 +85,10 @@ class LineRecord(logging.LogRecord):
     """An access line on its way through `logging`, formatted already."""
 
     def getMessage(self) -> str:  # noqa: N802 -- the name is logging's
+        """The line; its record gains the ids, which a formatter made for other records may ask for."""
+        context = current.get()
+        for name in IDS:
+            self.__dict__.setdefault(name, "-" if context is None else getattr(context, name))
         return str(self.msg)
 
 
