@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Cookie, FastAPI, Header, Query, WebSocket
+from fastapi import Cookie, FastAPI, Header, Query, Request, Response, WebSocket
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, SecretStr, field_validator
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from fastapi_prodkit import RequestLoggingMiddleware, bind
 from fastapi_prodkit.request_logging import StreamSink, console, ecs, gcp, logfmt, otel
@@ -166,13 +168,19 @@ async def test_ten_thousand_hostile_requests_are_as_many_lines(
 async def test_hostile_requests_are_as_many_lines_on_the_quick_way(
     nasty_scopes: list[dict[str, Any]],
 ) -> None:
-    """Nothing is bound or asked for, so that the default line is filled into its template."""
+    """Nothing is bound or asked for and a route is matched: the default line is filled into its template."""
     lines = Lines()
-    middleware = RequestLoggingMiddleware(_answer, sink=lines)
+
+    async def anything(request: Request) -> Response:
+        return Response()
+
+    app = Starlette(routes=[Route("/{anything:path}", anything)])
+    middleware = RequestLoggingMiddleware(app, sink=lines, trusted_proxies=1)
     for number, scope in enumerate(nasty_scopes[:2000]):
         odd = {"scheme": scope["path"], "http_version": scope["path"][:2]} if number % 3 == 0 else {}
         await middleware({**scope, **odd}, _receive, _send)
     _assert_sound(lines, 2000)
+    assert sum(record["http.route"] == "/{anything}" for record in lines.records) > 500
 
 
 async def _answer(scope: Any, receive: Any, send: Any) -> None:
