@@ -102,6 +102,12 @@ def test_headers_and_query_parameters_are_written_if_they_are_named() -> None:
     assert b"secret" not in lines.raw[0]
 
 
+def test_no_number_of_query_parameters_keeps_a_request_out_of_the_log() -> None:
+    lines = Lines()
+    TestClient(_app(lines, query=["page"])).get("/things/a?page=2" + "&x=1" * 2000)
+    assert lines.only["url.query"] == {"page": "2"}
+
+
 FORMATS = [otel, ecs, gcp, logfmt, console]
 
 

@@ -21,6 +21,7 @@ __all__ = ["LEVELS", "METHODS", "UNMATCHED", "Record", "Recorder", "Timestamps",
 Record = dict[str, Any]
 
 UNMATCHED = "(unmatched)"
+_MOST_PARAMETERS = 1000  # a client may send more; they cost time and are not read
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"})
 _LEVEL_OF = {
@@ -121,7 +122,8 @@ class Recorder:
             raw = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
             record["url.path"] = quote(raw.partition(b"?")[0], safe="/%:@!$&'()*+,;=~-._")
         if self._query and scope.get("query_string"):
-            pairs = parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=1000)
+            fields = scope["query_string"].split(b"&", _MOST_PARAMETERS)[:_MOST_PARAMETERS]
+            pairs = parse_qsl(b"&".join(fields).decode("latin-1"))
             kept = {name: value[:256] for name, value in pairs if name in self._query}
             if kept:
                 record["url.query"] = kept
