@@ -136,6 +136,16 @@ def test_a_refused_handshake_has_the_status_that_the_client_saw(
         assert caught.value.headers["x-request-id"] == record["request_id"]
 
 
+def test_an_accepted_socket_has_one_id_whatever_the_app_says(lines: Lines) -> None:
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept(headers=[(b"x-request-id", b"another")])
+        await websocket.close()
+
+    with _client(lines, endpoint).websocket_connect("/rooms/1") as websocket:
+        headers: Any = websocket.extra_headers
+    assert headers == [(b"x-request-id", lines.only["request_id"].encode())]
+
+
 @pytest.mark.parametrize("accepted", [True, False])
 def test_an_exception_is_the_server_s_error(lines: Lines, accepted: bool) -> None:
     async def endpoint(websocket: WebSocket) -> None:

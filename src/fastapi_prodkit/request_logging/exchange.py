@@ -120,9 +120,6 @@ class Exchange(RequestContext):
         kinds = (ClientDisconnect, OSError) if self.disconnected else ClientDisconnect
         return all(isinstance(each, kinds) for each in leaves(error))
 
-    def _id_field(self) -> tuple[bytes, bytes]:
-        return self._policy.id_header, self.request_id.encode("latin-1")
-
 
 class HTTPExchange(Exchange):
     """One HTTP request and its response."""

@@ -78,14 +78,13 @@ class SocketExchange(Exchange):
     async def send(self, message: Message) -> None:
         kind = message["type"]
         if kind == "websocket.accept":
-            message = {**message, "headers": [*message.get("headers", ()), self._id_field()]}
-            await self._forward(message)
+            await self._forward(self._with_id(message))
             self.status = 101
             self.first_byte = perf_counter()
             return
         if kind == "websocket.http.response.start":
             self.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", ()), self._id_field()]}
+            message = self._with_id(message)
         await self._forward(message)
         if kind == "websocket.send":
             self.messages_out += 1
@@ -98,6 +97,11 @@ class SocketExchange(Exchange):
                 self.status = 403
             else:
                 self.close_code = message.get("code", 1000)
+
+    def _with_id(self, message: Message) -> Message:
+        name = self._policy.id_header
+        headers = [field for field in message.get("headers", ()) if field[0] != name]
+        return {**message, "headers": [*headers, (name, self.request_id.encode("latin-1"))]}
 
     def failed(self, error: BaseException) -> None:
         self._settle()
