@@ -151,6 +151,26 @@ def test_our_streams_tell_a_declared_exception(shop: Any, path: str) -> None:
     assert '"/problems/shelf-gone"' in client.get(path).text
 
 
+@pytest.mark.parametrize("kind", [NDJSONResponse, EventStreamResponse])
+def test_a_stream_of_ours_that_breaks_is_recorded_as_broken_without_problems_too(kind: Any) -> None:
+    output = io.StringIO()
+    app = FastAPI()
+    app.add_middleware(RequestLoggingMiddleware, sink=StreamSink(output))
+
+    async def items() -> AsyncIterator[dict[str, int]]:
+        yield {"n": 1}
+        raise ValueError("broken")
+
+    @app.get("/stream")
+    async def stream() -> Any:
+        return kind(items())
+
+    response = TestClient(app, raise_server_exceptions=False).get("/stream")
+    assert '"status":500' in response.text
+    (record,) = (json.loads(line) for line in output.getvalue().splitlines())
+    assert (record["outcome"], record["exception.type"]) == ("server_error", "builtins.ValueError")
+
+
 def test_the_record_of_an_error_has_the_id_of_its_request(shop: Any) -> None:
     client, _ = shop
     seen: list[Any] = []

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from .._arguments import seconds
-from .._asgi import TELLS_ERRORS
+from .._asgi import TELLS_ERRORS, failures_of
 from .._shutdown import Shutdown
 from ..errors import ConfigurationError, ProblemError
 from .feed import Feed
@@ -134,6 +134,8 @@ class _Writing:
         if ending is None or TELLS_ERRORS in self._scope:
             await self._put(rest)
             raise error
+        if not isinstance(error, HTTPException):
+            failures_of(self._scope).errors.append(error)  # the access record is made at the last byte
         await self._put(rest + ending, more=False)
         if not isinstance(error, HTTPException):
             raise error
