@@ -291,6 +291,23 @@ def test_somebody_else_s_record_factory_is_kept(lines: Lines, collected: Collect
     assert collected.seen[-1].endswith(response.headers["x-request-id"])
 
 
+def test_records_of_somebody_else_s_class_have_the_id_too(lines: Lines, collected: Collected) -> None:
+    class Theirs(logging.LogRecord):
+        def getMessage(self) -> str:  # noqa: N802 -- the name is logging's
+            return f"theirs {super().getMessage()}"
+
+    previous = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(Theirs)
+    try:
+        with TestClient(_app(lines)) as client:
+            response = client.get("/sync")
+        assert logging.getLogRecordFactory() is Theirs
+    finally:
+        logging.setLogRecordFactory(previous)
+    assert isinstance(collected.records[-1], Theirs)
+    assert collected.seen[-1] == f"theirs exception-handler {response.headers['x-request-id']}"
+
+
 def test_basehttpmiddleware_around_us_changes_nothing(lines: Lines, collected: Collected) -> None:
     app = _app(lines)
     app.add_middleware(BaseHTTPMiddleware, dispatch=lambda request, call_next: call_next(request))

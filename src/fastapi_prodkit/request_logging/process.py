@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from functools import cache
 from typing import Any, TypeVar
 
 from .context import IDS, RequestContext, current
@@ -32,6 +33,9 @@ class RequestRecord(logging.LogRecord):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._look_around()
+
+    def _look_around(self) -> None:
         context: RequestContext | None = current.get()
         self._fields = {} if context is None else context.fields()
 
@@ -52,6 +56,25 @@ class RequestRecord(logging.LogRecord):
         return logging.makeLogRecord, (self.__dict__,)
 
 
+@cache
+def _joined(kind: type[Any]) -> type[RequestRecord]:
+    if issubclass(RequestRecord, kind):
+        return RequestRecord
+    return kind if issubclass(kind, RequestRecord) else type(kind.__name__, (RequestRecord, kind), {})
+
+
+def _of_request(record: logging.LogRecord) -> logging.LogRecord:
+    """The record that somebody's factory made, of its own class, which knows its request now."""
+    kind: Any = type(record)
+    try:
+        known = object.__new__(_joined(kind))
+    except TypeError:  # a class with slots cannot be joined
+        return record
+    known.__dict__ = record.__dict__
+    known._look_around()
+    return known
+
+
 class RecordFactory:
     """Makes every record of the process a `RequestRecord`, as long as an app holds it."""
 
@@ -63,11 +86,7 @@ class RecordFactory:
         if self.previous is logging.LogRecord and self.holders:
             return RequestRecord(*arguments, **options)
         record = self.previous(*arguments, **options)
-        if self.holders and type(record) is logging.LogRecord:
-            request_record = RequestRecord("", 0, "", 0, "", None, None)
-            request_record.__dict__ = record.__dict__
-            return request_record
-        return record
+        return _of_request(record) if self.holders else record
 
     @classmethod
     def hold(cls) -> RecordFactory:
