@@ -211,6 +211,15 @@ def test_what_an_exception_says_is_written_if_asked_for(logger: logging.Logger) 
     assert "ValueError: it\nbroke" in entry["exception.stacktrace"]
 
 
+def test_a_stack_that_was_asked_for_is_written(
+    logger: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger.addHandler(caplog.handler)
+    logger.warning("how did we get here", stack_info=True)
+    entry = json.loads(LineFormatter().format(caplog.records[0]))
+    assert "in test_a_stack_that_was_asked_for_is_written" in entry["code.stacktrace"]
+
+
 def test_outside_of_a_request_a_record_has_no_ids(logger: logging.Logger) -> None:
     record = logger.makeRecord("shop", logging.INFO, "", 0, "hello", (), None)
     entry = json.loads(LineFormatter().format(record))

@@ -67,6 +67,8 @@ class LineFormatter(logging.Formatter):
             if self._exception_text:
                 fields["exception.message"] = str(error)
             fields["exception.stacktrace"] = traceback_text(error, texts=self._exception_text)
+        if record.stack_info:
+            fields["code.stacktrace"] = record.stack_info
         bound: dict[str, Any] | None = getattr(record, "bound", None)
         if bound is None:
             bound = context.bound if context is not None else None
