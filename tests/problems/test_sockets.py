@@ -64,6 +64,16 @@ def create_app() -> FastAPI:
         await websocket.send_text("goodbye")
         await websocket.close(4000, "é" * 200)
 
+    @app.websocket("/closes/{code}")
+    async def closes(websocket: WebSocket, code: int) -> None:
+        await websocket.accept()
+        await websocket.close(code)
+
+    @app.websocket("/raises/{code}")
+    async def raises(websocket: WebSocket, code: int) -> None:
+        await websocket.accept()
+        raise WebSocketException(code)
+
     @app.websocket("/closed/{kind}")
     async def closed(websocket: WebSocket, kind: str) -> None:
         await websocket.accept()
@@ -150,6 +160,17 @@ def test_after_accept_the_socket_is_closed_with_the_code_that_says_it(
         with pytest.raises(WebSocketDisconnect) as caught:
             socket.receive_text()
     assert (caught.value.code, caught.value.reason) == (code, reason)
+
+
+@pytest.mark.parametrize("path", ["/closes", "/raises"])
+@pytest.mark.parametrize("code", [0, 999, 1005, 1006, 1015, 2999, 5000])
+def test_a_code_that_no_frame_may_carry_is_not_sent(client: TestClient, path: str, code: int) -> None:
+    with (
+        pytest.raises(WebSocketDisconnect) as caught,
+        client.websocket_connect(f"{path}/{code}") as socket,
+    ):
+        socket.receive_text()
+    assert caught.value.code == 1011
 
 
 @pytest.mark.parametrize("path", ["/after/long", "/long-goodbye"])

@@ -8,6 +8,7 @@ from starlette.exceptions import WebSocketException
 from starlette.types import Message, Receive, Send
 
 from .._asgi import Failures
+from .registry import may_be_sent
 
 __all__ = ["END", "Response", "Socket"]
 
@@ -99,7 +100,10 @@ class Socket:
             self.accepted = True
         elif kind == "websocket.close":
             self.closed = True
-            message = {**message, "reason": _cut(message.get("reason") or "")}
+            code = message.get("code", 1000)
+            if not may_be_sent(code):
+                code = 1011  # a server breaks the connection off that is told to send another
+            message = {**message, "code": code, "reason": _cut(message.get("reason") or "")}
         elif kind == "websocket.http.response.start":
             self.closed = True
         await self._send(message)

@@ -57,9 +57,7 @@ class Problem:
         object.__setattr__(self, "members", tuple(names("members", self.members)))
         if taken := _RESERVED.intersection(self.members):
             raise ConfigurationError(f"members={sorted(taken)} are members that RFC 9457 defines")
-        if count("close_code", self.close_code, least=0) and not (
-            self.close_code in _CLOSE_CODES or 3000 <= self.close_code <= 4999
-        ):
+        if count("close_code", self.close_code, least=0) and not may_be_sent(self.close_code):
             raise ConfigurationError(
                 f"close_code={self.close_code!r} may not be sent (RFC 6455, 7.4): "
                 "use 1008, 1011 or 1013, or one from 3000 to 4999"
@@ -86,6 +84,12 @@ class Problem:
 
 
 _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+
+
+def may_be_sent(code: int) -> bool:
+    """Whether a close frame may carry the code (RFC 6455, 7.4): 1005 and 1006, which a client is said to have
+    closed with, may not."""
+    return code in _CLOSE_CODES or 3000 <= code <= 4999
 
 
 def close_code_of(status: int) -> int:
