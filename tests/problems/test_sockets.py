@@ -34,6 +34,7 @@ def refuse(kind: str = "") -> None:
         "policy": WebSocketException(1008, "no token"),
         "own-code": WebSocketException(4404),
         "again": WebSocketException(1013),
+        "done": WebSocketException(1000),
         "boom": ValueError("secret"),
         "long": RoomFullError("é" * 200),
         "unavailable": ProblemError(503),
@@ -149,6 +150,7 @@ def test_before_accept_an_unforeseen_error_is_a_500_that_tests_see(
         ("declared", 4409, "lobby is full"),
         ("policy", 1008, "no token"),
         ("own-code", 4404, "Not Found"),
+        ("done", 1000, ""),
         ("unavailable", 1013, "Service Unavailable"),
     ],
 )

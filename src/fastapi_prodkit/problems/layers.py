@@ -18,6 +18,8 @@ from .streams import last_words
 
 __all__ = ["Catcher", "Guard"]
 
+_NORMAL = (1000, 1001)  # what no title of an error describes
+
 
 class Guard:
     """Answers what the layers inside raise, as a normal response that those outside see."""
@@ -106,8 +108,8 @@ class Guard:
             if socket.deniable:
                 await self.desk.render(answer, scope)(scope, socket.receive, socket.send)
             elif not socket.closed:
-                document = answer.document
-                await socket.close(answer.close_code, str(document.get("detail") or document["title"]))
+                title = "" if answer.close_code in _NORMAL else answer.document["title"]
+                await socket.close(answer.close_code, str(answer.document.get("detail") or title))
 
 
 class Catcher(Guard):
