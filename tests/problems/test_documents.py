@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -307,11 +308,14 @@ def test_a_body_over_the_limit_is_a_problem_inside_the_middlewares(declared: boo
 
 
 @pytest.mark.parametrize("path", ["/alone", "/in-a-group"])
+@pytest.mark.parametrize("middlewares", [0, 1, 2])
 async def test_a_client_that_leaves_while_it_sends_is_no_error(
-    path: str, caplog: pytest.LogCaptureFixture
+    middlewares: int, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = FastAPI()
     app.add_middleware(ProblemMiddleware)
+    for _ in range(middlewares):
+        app.add_middleware(BaseHTTPMiddleware, dispatch=lambda request, call_next: call_next(request))
 
     @app.post("/alone")
     async def alone(request: Request) -> None:

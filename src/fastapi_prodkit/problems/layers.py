@@ -16,7 +16,7 @@ from .desk import Desk
 from .progress import Response, Socket
 from .streams import last_words
 
-__all__ = ["Catcher", "Guard"]
+__all__ = ["Catcher", "Guard", "is_departure"]
 
 _NORMAL = (1000, 1001)  # what no title of an error describes
 
@@ -52,13 +52,11 @@ class Guard:
     async def answer(self, exc: Exception, scope: Scope, receive: Receive, response: Response) -> bool:
         """Answer an exception of a request, as far as its response has not been sent.
 
-        `False` if the exception is to go on: because it is none of ours, or because the body is to be
-        aborted, and the middlewares outside have to learn of it.
+        `False` if the exception is to go on: because it is none of ours, because nobody is there to be
+        answered, or because the body is to be aborted, and the middlewares outside have to learn of it.
         """
-        if is_signal(exc):
+        if is_signal(exc) or is_departure(exc):
             return False
-        if _is_departure(exc):
-            return True  # nobody is there to be answered, and nothing of ours is broken
         exc = _cause(exc)
         desk, owner, failures = self.desk, self.owner, failures_of(scope)
         answer = desk.answer(exc, scope, app=owner)
@@ -98,7 +96,7 @@ class Guard:
 
     async def refuse(self, exc: Exception, scope: Scope, socket: Socket) -> None:
         """Refuse a WebSocket, or close it: its client never sees a bare 1006."""
-        if _is_departure(exc):
+        if is_departure(exc):
             return
         answer = self.desk.answer(exc, scope, app=self.owner)
         if answer.reported or socket.closed:
@@ -127,7 +125,7 @@ class Catcher(Guard):
         return HTTPException(404) if unmatched else exc
 
 
-def _is_departure(exc: Exception) -> bool:
+def is_departure(exc: Exception) -> bool:
     """Whether it only says that the client left, to one task or to several of a group."""
     return all(isinstance(each, ClientDisconnect | WebSocketDisconnect) for each in leaves(exc))
 

@@ -19,7 +19,7 @@ from ..errors import ConfigurationError, ProblemError
 from .answers import Answers
 from .desk import Desk, Hook
 from .language import Texts, Translations
-from .layers import Catcher, Guard
+from .layers import Catcher, Guard, is_departure
 from .openapi import document_problems
 from .progress import Response
 from .registry import Problems
@@ -96,7 +96,7 @@ class ProblemMiddleware:
             await self.app(scope, receive, send)
         except Exception as exc:
             settled = response is not None and await self._guard.answer(exc, scope, receive, response)
-            if not settled and not failures_of(scope).aborted:
+            if not settled and not failures_of(scope).aborted and not is_departure(exc):
                 raise
         if FAILURES in scope:
             _show_tests(scope, failures_of(scope))
