@@ -191,6 +191,15 @@ def test_the_ids_travel_to_a_service_that_is_called(client: TestClient, lines: L
     assert headers["traceparent"] == f"00-{record['trace_id']}-{record['span_id']}-00"
 
 
+def test_a_trace_travels_on_with_its_flags_and_this_request_as_the_parent(
+    client: TestClient, lines: Lines
+) -> None:
+    trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    headers = client.get("/bind", headers={"traceparent": f"00-{trace}-{parent}-01"}).json()
+    assert headers["traceparent"] == f"00-{trace}-{lines.only['span_id']}-01"
+    assert lines.only["span_id"] != parent
+
+
 def test_the_id_travels_in_the_header_that_was_chosen(lines: Lines) -> None:
     app = FastAPI()
     app.add_middleware(RequestLoggingMiddleware, sink=lines, request_id_header="X-Correlation-ID")

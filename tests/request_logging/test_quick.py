@@ -77,6 +77,34 @@ def test_both_ways_write_the_same(method: str, path: str) -> None:
             assert len(one[name]) == len(other[name])
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+        {"x-request-id": "a/b=~@:+"},
+        {"x-request-id": 'a"b'},
+        {"x-forwarded-for": "192.0.2.1"},
+        {"x-forwarded-for": "[2001:db8::1]:80"},
+        {"x-forwarded-for": 'a"\\'},
+    ],
+)
+def test_both_ways_write_the_same_of_what_a_client_sends(headers: dict[str, str]) -> None:
+    quick, long = Lines(), Lines()
+    for lines, options in ((quick, {}), (long, {"format": _long})):
+        client = _client(lines, trusted_proxies=1, **options)
+        for given in ({}, headers, headers):
+            client.get("/items/a", headers=given)
+    for one, other in zip(quick.records, long.records, strict=True):
+        assert list(one) == list(other)
+        for name in ("client.address", "parent_span_id"):
+            assert one.get(name) == other.get(name)
+    if "traceparent" in headers:
+        assert quick.records[-1]["parent_span_id"] == "00f067aa0ba902b7"
+        assert quick.records[-1]["trace_id"] == long.records[-1]["trace_id"]
+    elif headers == {"x-request-id": "a/b=~@:+"}:
+        assert quick.records[-1]["request_id"] == long.records[-1]["request_id"] == "a/b=~@:+"
+
+
 def test_the_shapes_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastapi_prodkit.request_logging.quick._MOST", 2)
     lines = Lines()
