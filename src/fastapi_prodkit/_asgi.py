@@ -5,7 +5,7 @@ this package find their place along that chain themselves, so that the order of 
 not matter:
 
     server errors > LOGGING > ERRORS_OUTSIDE > the user's
-        > LIMITS > ERRORS_INSIDE > handlers > GATE > CACHE > router
+        > LIMITS > ERRORS_INSIDE > WITNESS > handlers > GATE > CACHE > router
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ class Place(IntEnum):
     CACHE = 1
     GATE = 2
     HANDLERS = 3
-    ERRORS_INSIDE = 4
-    LIMITS = 5
+    WITNESS = 4
+    ERRORS_INSIDE = 5
+    LIMITS = 6
     ERRORS_OUTSIDE = 10
     LOGGING = 11
     FRAME = 12

@@ -13,6 +13,7 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.testclient import TestClient
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_prodkit import RequestLoggingMiddleware
 
@@ -173,6 +174,39 @@ def test_routes_that_share_an_endpoint_are_told_apart(lines: Lines, root_path: s
         "/mounted/a",
         "/mounted/b/{rest}",
     ] * 2
+
+
+@pytest.mark.parametrize("logging_first", [True, False])
+@pytest.mark.parametrize("path", ["/items/1", "/included/items/1", "/mounted/items/1"])
+def test_a_middleware_may_pass_on_a_copy_of_the_scope(lines: Lines, logging_first: bool, path: str) -> None:
+    class Copying:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await self.app({**scope, "path": path} if scope["type"] == "http" else scope, receive, send)
+
+    router = APIRouter()
+
+    @router.get("/items/{item_id}")
+    async def get_item(item_id: int) -> int:
+        return item_id
+
+    app, mounted = FastAPI(), FastAPI()
+    mounted.include_router(router)
+    app.include_router(router)
+    app.include_router(router, prefix="/included")
+    app.mount("/mounted", mounted)
+    if logging_first:
+        app.add_middleware(RequestLoggingMiddleware, sink=lines)
+    app.add_middleware(Copying)
+    if not logging_first:
+        app.add_middleware(RequestLoggingMiddleware, sink=lines)
+    client = TestClient(app)
+    for _ in range(2):
+        assert client.get("/rewritten").text == "1"
+    route = path.replace("1", "{item_id}")
+    assert [record["http.route"] for record in lines.records] == [route, route]
 
 
 def test_a_stream_is_timed_to_its_last_byte(lines: Lines) -> None:

@@ -50,6 +50,7 @@ class Exchange(RequestContext):
 
     status: int | None = None
     error: BaseException | None = None
+    inside: Scope | None = None  # the copy that a middleware passed on, into which the router wrote
     first_byte: float | None = None
     last_byte = 0.0
     bytes_in = 0

@@ -28,10 +28,9 @@ from .record import LEVELS, Record, Recorder
 from .sampling import Sampling, is_remarkable
 from .sinks import Sink, StreamSink
 from .sockets import SocketExchange
+from .witness import MARK, witnessed
 
 __all__ = ["RequestLoggingMiddleware"]
-
-_MARK = "fastapi_prodkit.request_logging"
 
 logger = logging.getLogger("fastapi_prodkit.request_logging")
 
@@ -86,7 +85,7 @@ class RequestLoggingMiddleware:
         server_timing: bool = False,
         mute: Iterable[str] = SERVER_ACCESS_LOGGERS,
     ) -> None:
-        self.app = app
+        self.app = witnessed(app)
         self._format = function("format", format)
         self._sink: Sink = StreamSink() if sink is None else function("sink", sink)
         self._clients = TrustedProxies.of(trusted_proxies)
@@ -120,11 +119,11 @@ class RequestLoggingMiddleware:
         if not self._placed:
             self._find_app(scope)
         kind = scope["type"]
-        if kind not in ("http", "websocket") or _MARK in scope:
+        if kind not in ("http", "websocket") or MARK in scope:
             await (self._lifespan if kind == "lifespan" else app)(scope, receive, send)
             return
         exchange = self._open(scope, receive, send)
-        scope[_MARK] = exchange
+        scope[MARK] = exchange
         scope.setdefault("state", {})["request_id"] = exchange.request_id
         token = current.set(exchange)
         try:
@@ -139,9 +138,10 @@ class RequestLoggingMiddleware:
                 self._land(exchange)
             exchange.landed = True
             exchange.error = None  # this and the marks would leave the request to the garbage collector
+            exchange.inside = None
             if FAILURES in scope:
                 del scope[FAILURES]
-            scope.pop(_MARK, None)
+            scope.pop(MARK, None)
             try:
                 current.reset(token)
             except ValueError:

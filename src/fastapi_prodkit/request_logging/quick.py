@@ -54,7 +54,7 @@ class QuickLines:
             return None
         if exchange.parent_id is not None or (FAILURES in scope and exchange.failure is not None):
             return None
-        key = matched(scope)
+        key = matched(exchange.inside or scope)
         shape = (id(key), exchange.status, scope["method"], scope.get("scheme"), scope.get("http_version"))
         known = self._templates.get(shape)
         template = self._learn(shape, key, exchange, routes) if known is None else known[0]
@@ -82,7 +82,8 @@ class QuickLines:
     def _learn(self, shape: Shape, key: Any, exchange: HTTPExchange, routes: RouteTable | None) -> bytes:
         """The template of this shape; empty for one that is always made the long way."""
         _, status, method, *_ = shape
-        route = None if routes is None or not routes.is_one(key) else routes.template(exchange.scope)
+        scope = exchange.inside or exchange.scope
+        route = None if routes is None or not routes.is_one(key) else routes.template(scope)
         if status is None or status >= 400 or method not in METHODS or route is None or route in self._quiet:
             return b""
         record = self._recorder.record(exchange, routes)

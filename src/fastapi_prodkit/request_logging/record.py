@@ -77,7 +77,7 @@ class Recorder:
     def record(self, exchange: Exchange, routes: RouteTable | None) -> Record:
         scope = exchange.scope
         outcome = exchange.outcome
-        route = (routes.template(scope) if routes is not None else None) or UNMATCHED
+        route = (routes.template(exchange.inside or scope) if routes is not None else None) or UNMATCHED
         method = scope.get("method", "GET")
         if method not in METHODS:
             method = "_OTHER"

@@ -1,0 +1,46 @@
+"""Sees the scope that the router writes into.
+
+A middleware that changes a scope has to pass on a copy, says ASGI: the one outside never learns what was
+matched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .._asgi import Place, sink
+from ..errors import ConfigurationError
+
+__all__ = ["MARK", "witnessed"]
+
+MARK = "fastapi_prodkit.request_logging"
+
+
+class Witness:
+    """Stands inside the user's middlewares."""
+
+    place = Place.WITNESS
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """No coroutine of its own: the app's is returned."""
+        exchange = scope.get(MARK)
+        if exchange is not None and exchange.scope is not scope:
+            exchange.inside = scope
+        return self.app(scope, receive, send)
+
+
+def witnessed(app: ASGIApp) -> ASGIApp:
+    """The app with a witness in its place, where there is one: not around a whole app, nor where a middleware
+    hides what it wraps.
+    """
+    witness: Any = Witness(app)
+    try:
+        return sink(app, witness)
+    except ConfigurationError:
+        return app
