@@ -172,6 +172,15 @@ def test_a_body_is_written_without_its_secrets(lines: Lines) -> None:
     assert b"canary" not in lines.raw[0]
 
 
+@pytest.mark.parametrize(
+    "name", ["cardNumber", "privateKey", "Api-Key", "apiKey", "user password", "ibanCode", "IBAN-code"]
+)
+def test_a_secret_is_known_however_its_name_is_spelled(lines: Lines, name: str) -> None:
+    client = _client(lines, bodies=Bodies(redact=["iban_code"]))
+    client.post("/body", json={"nested": [{name: "canary"}], "kept": "yes"})
+    assert lines.only["http.request.body.content"] == {"nested": [{name: "[redacted]"}], "kept": "yes"}
+
+
 def test_a_form_is_written_without_its_secrets(lines: Lines) -> None:
     _client(lines, bodies=Bodies()).post("/body", data={"user": "ada", "password": "canary"})
     assert lines.only["http.request.body.content"] == {"user": "ada", "password": "[redacted]"}

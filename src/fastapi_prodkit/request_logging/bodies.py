@@ -22,8 +22,6 @@ SECRET_FIELDS = (
     "token",
     "authorization",
     "api_key",
-    "apikey",
-    "api-key",
     "private_key",
     "credential",
     "cookie",
@@ -46,7 +44,8 @@ class Bodies:
     :param response: write response bodies.
     :param limit: the longest body to write, in bytes.
     :param redact: names of fields, at any depth, whose values are replaced; a field matches if its name has
-        one of them in it, in any case. They are added to the usual ones (`password`, `token`, ...).
+        one of them in it, in any case, with or without `_` and `-`: `card_number` is in `newCardNumber` too.
+        They are added to the usual ones (`password`, `token`, ...).
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Bodies:
         self.request = request
         self.response = response
         self.limit = count("limit", limit)
-        self._secret = tuple(name.lower() for name in (*SECRET_FIELDS, *names("redact", redact)))
+        self._secret = tuple(_folded(name) for name in (*SECRET_FIELDS, *names("redact", redact)))
 
     def readable(self, capture: Capture, headers: Sequence[tuple[bytes, bytes]]) -> Any:
         """The body as a value without secrets, or `None` where there is nothing to show."""
@@ -90,8 +89,13 @@ class Bodies:
         return value
 
     def _is_secret(self, name: str) -> bool:
-        lowered = name.lower()
-        return any(secret in lowered for secret in self._secret)
+        folded = _folded(name)
+        return any(secret in folded for secret in self._secret)
+
+
+def _folded(name: str) -> str:
+    """The name as it compares with others: `card_number`, `card-number` and `cardNumber` are one."""
+    return name.lower().replace("_", "").replace("-", "").replace(" ", "")
 
 
 class Capture:
