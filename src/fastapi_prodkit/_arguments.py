@@ -8,11 +8,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
 from .errors import ConfigurationError
 
-__all__ = ["count", "field_name", "fraction", "function", "functions", "instance", "names", "seconds", "text"]
+__all__ = [
+    "count",
+    "field_name",
+    "fraction",
+    "function",
+    "functions",
+    "instance",
+    "names",
+    "plain_function",
+    "seconds",
+    "text",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,6 +84,13 @@ def function(argument: str, given: F) -> F:
     if not callable(given):
         raise ConfigurationError(f"{argument}={given!r}: give a function, not a {type(given).__name__}")
     return given
+
+
+def plain_function(argument: str, given: F) -> F:
+    """A function whose result nobody awaits."""
+    if iscoroutinefunction(given) or iscoroutinefunction(getattr(given, "__call__", None)):  # noqa: B004
+        raise ConfigurationError(f"{argument}={given!r}: give a plain function: nobody awaits it")
+    return function(argument, given)
 
 
 def functions(argument: str, given: Any) -> tuple[Any, ...]:

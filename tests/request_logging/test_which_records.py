@@ -218,6 +218,13 @@ def test_an_observer_is_given_every_record_and_may_fail(lines: Lines) -> None:
     assert (len(seen), len(lines.raw)) == (1, 0)
 
 
+async def _never_awaited(*arguments: Any) -> Any: ...
+
+
+class NeverAwaited:
+    async def __call__(self, *arguments: Any) -> Any: ...
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -233,6 +240,12 @@ def test_an_observer_is_given_every_record_and_may_fail(lines: Lines) -> None:
         {"request_id_header": "X Request"},
         {"trusted_proxies": ["everybody"]},
         {"observe": len},
+        {"sink": _never_awaited},
+        {"sink": NeverAwaited()},
+        {"format": _never_awaited},
+        {"observe": [_never_awaited]},
+        {"sample": _never_awaited},
+        {"new_request_id": _never_awaited},
     ],
 )
 def test_an_argument_that_cannot_be_meant_is_refused_by_name(options: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from .._arguments import function
+from .._arguments import plain_function
 from .._traceback import traceback_text
 from . import formats
 from .context import IDS, current
@@ -38,7 +38,7 @@ class LineFormatter(logging.Formatter):
         self, *, format: Callable[[Record], bytes | str] = formats.otel, exception_text: bool = False
     ) -> None:
         super().__init__()
-        self._format = function("format", format)
+        self._format = plain_function("format", format)
         self._exception_text = exception_text
         self._timestamps = Timestamps()
 

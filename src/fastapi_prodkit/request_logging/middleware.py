@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .._arguments import field_name, function, functions, instance, names
+from .._arguments import field_name, functions, instance, names, plain_function
 from .._asgi import FAILURES, Place, layers, lifespan_checked, lift
 from .._client import TrustedProxies
 from .._fastapi import app_of
@@ -86,8 +86,8 @@ class RequestLoggingMiddleware:
         mute: Iterable[str] = SERVER_ACCESS_LOGGERS,
     ) -> None:
         self.app = witnessed(app)
-        self._format = function("format", format)
-        self._sink: Sink = StreamSink() if sink is None else function("sink", sink)
+        self._format = plain_function("format", format)
+        self._sink: Sink = StreamSink() if sink is None else plain_function("sink", sink)
         self._clients = TrustedProxies.of(trusted_proxies)
         self._recorder = Recorder(
             clients=self._clients, headers=names("headers", headers), query=names("query", query), path=path
@@ -96,9 +96,9 @@ class RequestLoggingMiddleware:
             instance("bodies", bodies, Bodies, "make one with Bodies()")
         self._bodies = bodies
         self._sampling = Sampling(sample=sample, quiet=names("quiet", quiet), slow=slow)
-        self._observers = functions("observe", observe)
+        self._observers = tuple(plain_function("observe", each) for each in functions("observe", observe))
         self._id_header = field_name("request_id_header", request_id_header)
-        self._new_id = None if new_request_id is None else function("new_request_id", new_request_id)
+        self._new_id = None if new_request_id is None else plain_function("new_request_id", new_request_id)
         self._policy: Policy | None = None
         self._server_timing = server_timing
         self._quick = (

@@ -14,7 +14,7 @@ import weakref
 from collections import defaultdict, deque
 from queue import SimpleQueue
 
-from .._arguments import count, function, seconds
+from .._arguments import count, plain_function, seconds
 from .sinks import Sink
 
 __all__ = ["QueueSink"]
@@ -35,7 +35,7 @@ class QueueSink:
 
     def __init__(self, sink: Sink, *, capacity: int = 10_000, drain: float = 5.0) -> None:
         self._drain = seconds("drain", drain)
-        self._writer = _Writer(function("sink", sink), count("capacity", capacity))
+        self._writer = _Writer(plain_function("sink", sink), count("capacity", capacity))
         self._finalizer = weakref.finalize(self, self._writer.stop, drain)  # also when the interpreter ends
 
     def __call__(self, line: bytes, level: int, /) -> None:

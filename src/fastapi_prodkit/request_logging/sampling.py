@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from .._arguments import fraction, seconds
+from .._arguments import fraction, plain_function, seconds
 from .record import Record
 
 __all__ = ["Sampling", "is_remarkable"]
@@ -25,7 +25,7 @@ class Sampling:
     def __init__(
         self, *, sample: float | Callable[[Record], bool], quiet: Iterable[str], slow: float
     ) -> None:
-        self._decide = sample if callable(sample) else None
+        self._decide = plain_function("sample", sample) if callable(sample) else None
         self._rate = 1.0 if callable(sample) else fraction("sample", sample)
         self._below = int(self._rate * 16**_TAIL)
         self.quiet = frozenset(quiet)
