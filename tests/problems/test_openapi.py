@@ -196,6 +196,21 @@ def test_what_says_no_status_cannot_be_declared(wrong: Any) -> None:
         raises(wrong)
 
 
+def test_a_dependency_that_is_an_object_declares_on_its_method() -> None:
+    class Guard:
+        @raises(SoldOutError)
+        async def __call__(self) -> None: ...
+
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware)
+
+    @app.get("/", dependencies=[Depends(Guard())])
+    async def index() -> None: ...
+
+    with TestClient(app):
+        assert "409" in app.openapi()["paths"]["/"]["get"]["responses"]
+
+
 def test_a_component_s_dependency_declares_by_an_attribute() -> None:
     class Limiter:
         __problems__ = (429, Problem(status=409, type="busy"), ProblemError(503, type="closed"))

@@ -69,7 +69,8 @@ def known_problems(app: Any, routes: Iterable[Route], problems: Problems) -> lis
 def _of_call(call: Any, problems: Problems) -> Iterator[Problem]:
     if isinstance(call, SecurityBase) and getattr(call, "auto_error", False):
         yield _plain(401)
-    for each in getattr(call, _DECLARED, ()):
+    method = getattr(type(call), "__call__", None)  # noqa: B004 -- of an object that is a dependency
+    for each in (*getattr(call, _DECLARED, ()), *getattr(method, _DECLARED, ())):
         if isinstance(each, Problem):
             yield each
         elif isinstance(each, int):
