@@ -131,6 +131,11 @@ def test_several_bodies_are_told_apart(client: TestClient) -> None:
     assert error["pointer"] == "/second/lives"
 
 
+def test_what_is_missing_has_a_name_where_there_is_no_body_at_all(client: TestClient) -> None:
+    errors = client.post("/two").json()["errors"]
+    assert [error["pointer"] for error in errors] == ["/first", "/second"]
+
+
 def test_parameters_headers_and_cookies_are_named(client: TestClient) -> None:
     client.cookies.set("session", CANARY)
     try:

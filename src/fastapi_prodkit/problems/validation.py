@@ -129,7 +129,7 @@ def _pointer(loc: Sequence[str | int], body: Any, *, is_missing: bool) -> str:
             node = node[step] if step < len(node) else None
         elif isinstance(node, Mapping) and step in node:
             node = node[step]
-        elif isinstance(node, Mapping) and index == last and is_missing:
+        elif (isinstance(node, Mapping) or body is None) and index == last and is_missing:
             node = None
         else:
             continue
