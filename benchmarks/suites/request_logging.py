@@ -280,8 +280,8 @@ _TEXT = (
 )
 
 _SERVED = (
-    "Real processes over HTTP, eight connections that stay open, as it runs in production: what uvicorn takes "
-    "for a request is part of what is timed."
+    "Real processes over HTTP, eight connections that stay open, as it runs in production: what uvicorn "
+    "takes for a request is part of what is timed."
 )
 
 SUITES = [
