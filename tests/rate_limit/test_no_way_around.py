@@ -214,6 +214,8 @@ class _Away(MemoryBackend):
         return await self.counters.weigh(*charges, force=force)
 
     async def reset(self, subject: str, limits: tuple[Limit, ...]) -> None:
+        if self.away:
+            raise UnavailableError("away")
         await self.counters.reset(subject, limits)
 
 
@@ -228,6 +230,18 @@ async def test_who_ran_during_an_outage_holds_nothing_after_it(client_of: Open) 
     assert (await client.get("/")).status_code == 200
     place.away = False
     assert [(await client.get("/")).status_code for _ in range(2)] == [200, 200]
+
+
+async def test_a_ban_that_is_earned_during_an_outage_is_no_error(client_of: Open) -> None:
+    place = _Away()
+    limiter = RateLimiter(place)
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    app.get("/", dependencies=[Depends(limiter("1/minute", ban=Ban(after=2, first=100)))])(_endpoint)
+    client = await client_of(app)
+    place.away = True
+    answers = [await client.get("/") for _ in range(6)]
+    assert [each.status_code for each in answers] == [200] + [429] * 5
 
 
 async def test_who_is_cancelled_twice_keeps_no_place() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 from .._arguments import count, seconds
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, UnavailableError
 from ..typing import Charge, Counters, Limit
 
 __all__ = ["Ban"]
@@ -59,7 +60,8 @@ class Ban:
         [verdict] = await counters.weigh(Charge(subject, (seconds,)))
         if not verdict.admitted:  # of many that were refused at once, one was banned for all of them
             return max(verdict.retry, self.first)
-        await counters.reset(subject, (refusals,))
+        with suppress(UnavailableError):  # it was forgotten where it counts now
+            await counters.reset(subject, (refusals,))
         [verdict] = await counters.weigh(Charge(subject, (bans,)), force=True)
         earlier = max(0, bans.burst - verdict.remaining - 1)
         length = min(self.longest, self.first * self.factor**earlier)
