@@ -244,6 +244,32 @@ async def test_a_ban_that_is_earned_during_an_outage_is_no_error(client_of: Open
     assert [each.status_code for each in answers] == [200] + [429] * 5
 
 
+async def test_a_ban_and_a_debt_of_an_outage_are_as_long_after_it(client_of: Open) -> None:
+    place = _Away()
+    limiter = RateLimiter(place)
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    tokens = limiter("100/hour", name="tokens")
+    app.get("/banned", dependencies=[Depends(limiter("1/minute", ban=Ban(after=2, first=1000)))])(_endpoint)
+
+    @app.get("/indebted")
+    async def indebted(request: Request) -> str:
+        async with tokens.reserve(request, 50) as reservation:
+            reservation.settle(1000)
+        return "ok"
+
+    client = await client_of(app)
+    place.away = True
+    for _ in range(6):
+        banned = await client.get("/banned")
+    await client.get("/indebted")
+    for away in (True, False, False):
+        place.away = away
+        banned, refused = await client.get("/banned"), await client.get("/indebted")
+        assert 990 <= int(banned.headers["retry-after"]) <= 1000
+        assert 34_190 <= int(refused.headers["retry-after"]) <= 34_200
+
+
 async def test_who_is_cancelled_twice_keeps_no_place() -> None:
     place = _Away()
     limiter = RateLimiter(place)

@@ -91,11 +91,9 @@ class Resilient:
         limit = self._spent.pop(key, None)
         if limit is None:
             return
-        [here] = await self._local.weigh(Charge(key[0], (limit,), 0))
-        await self._local.reset(key[0], (limit,))
-        spent = limit.capacity - here.remaining
+        charge = Charge(key[0], (limit,), self._local.take(key[0], limit))
         try:
-            await self._counters.weigh(Charge(key[0], (limit,), spent), force=True)
+            await self._counters.weigh(charge, force=True)
         except UnavailableError:
-            await self._weigh_here((Charge(key[0], (limit,), spent),), force=True)
+            await self._weigh_here((charge,), force=True)
             raise

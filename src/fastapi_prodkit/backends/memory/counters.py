@@ -77,3 +77,11 @@ class MemoryCounters:
     async def reset(self, subject: str, limits: tuple[Limit, ...]) -> None:
         for limit in limits:
             self._table.pop(f"{subject}:{limit.name}")
+
+    def take(self, subject: str, limit: Limit) -> int:
+        """Forget what a subject was charged with; how much that was, even beyond the limit."""
+        key = f"{subject}:{limit.name}"
+        now = self._clock() - self._start if limit.period is None else self._wall_clock()
+        used = ALGORITHMS[limit.algorithm].used(self._table.get(key), limit, now)
+        self._table.pop(key)
+        return math.ceil(used - slack(limit))
