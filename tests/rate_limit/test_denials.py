@@ -96,3 +96,15 @@ async def test_what_is_given_back_lets_the_client_in_at_the_other_workers(redis_
         async with asyncio.timeout(1):
             while not (await tokens[1].hit(request, cost=50)).admitted:
                 await asyncio.sleep(0.01)
+
+
+async def test_what_is_given_back_to_who_has_some_left_lets_in_what_was_too_large(
+    redis_server: RedisServer,
+) -> None:
+    request = Request({"type": "http", "client": ("1.2.3.4", 1), "headers": [], "path": "/"})
+    async with RedisBackend(redis_server.url, timeout=5) as backend:
+        tokens = RateLimiter(backend.counters)("100/hour", name="tokens")
+        async with tokens.reserve(request, 60) as reservation:
+            assert not (await tokens.hit(request, cost=50)).admitted
+            reservation.settle(10)
+        assert (await tokens.hit(request, cost=50)).admitted

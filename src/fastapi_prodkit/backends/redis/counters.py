@@ -54,7 +54,7 @@ class RedisCounters:
         if force or denials is None:
             verdicts = await self._weigh_all(charges, force)
             if force and denials is not None:
-                await self._lift(charges, verdicts)
+                await self._lift(charges, denials)
             return verdicts
         now = time.monotonic()
         known = denials.find(charges, now)
@@ -68,14 +68,12 @@ class RedisCounters:
         if self._denials is not None:
             await self._denials.close()
 
-    async def _lift(self, charges: tuple[Charge, ...], verdicts: list[Verdict]) -> None:
-        """Who was refused and was given something back is to be admitted everywhere."""
-        left = iter(verdicts)
+    async def _lift(self, charges: tuple[Charge, ...], denials: Denials) -> None:
+        """Who was refused and was given something back is to be weighed anew everywhere."""
         for charge in charges:
-            gained = [-charge.cost >= next(left).remaining > 0 for _ in charge.limits]
-            if charge.cost < 0 and not charge.token and any(gained) and self._denials is not None:
+            if charge.cost < 0 and not charge.token:
                 with suppress(UnavailableError):
-                    await self._denials.lift_everywhere(charge.subject)
+                    await denials.lift_everywhere(charge.subject)
 
     async def _weigh_all(self, charges: tuple[Charge, ...], force: bool) -> list[Verdict]:
         if self._clustered and len({charge.subject for charge in charges}) > 1:
