@@ -168,6 +168,21 @@ async def test_a_mounted_app_may_have_a_middleware_of_its_own(
     assert (await _request(app, "/inner/list"))[0]["status"] == 200
 
 
+async def test_a_body_is_counted_once_in_a_mounted_app_with_a_middleware_of_its_own(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    inner = FastAPI()
+    inner.add_middleware(RateLimitMiddleware)
+
+    @inner.post("/items", dependencies=[Depends(limiter("9/minute", name="writes"))])
+    async def post(body: dict[str, str] = Body()) -> str:
+        return "ok"
+
+    app.mount("/inner", inner)
+    answer = await (await client_of(app)).post("/inner/items", json={})
+    assert [each.split(";t=")[0] for each in answer.headers.get_list("ratelimit")] == ['"writes";r=8']
+
+
 async def test_many_that_are_refused_at_once_earn_one_ban(backend: Backend, client_of: Open) -> None:
     limiter = RateLimiter(backend.counters)
     app = FastAPI()

@@ -12,7 +12,7 @@ from ..errors import ProblemError
 from .decision import Decision
 from .fields import fields
 from .refusals import Refusals
-from .rule import Bound, Demand, RateLimit
+from .rule import SLOT, Bound, Demand, RateLimit
 
 __all__ = ["Exchange", "Manner"]
 
@@ -64,7 +64,7 @@ class Exchange:
 
     async def receive(self) -> Message:
         """The router reads a body before it runs dependencies; the limits come first."""
-        if not self._routed and self._scope["type"] == "http":
+        if not self._routed and self._scope["type"] == "http" and self._scope.get(SLOT) is self:
             bound = self._manner.find(self._scope)
             if bound is not None:
                 self._routed = True
