@@ -207,6 +207,19 @@ async def test_a_shadow_does_not_spoil_the_decision_beside_it(limiter: RateLimit
     assert await _admitted(await client_of(app), 5) == 3
 
 
+async def test_a_shadow_measures_what_is_known_only_afterwards(limiter: RateLimiter, client_of: Open) -> None:
+    logins = limiter("3/hour", name="login", statuses={401}, shadow=True)
+    client = await client_of(_app(logins))
+    for _ in range(4):
+        assert await _admitted(client, 1, "/login/right") == 1
+    assert [(await client.get("/login/wrong")).status_code for _ in range(5)] == [401] * 5
+    assert logins.refused == 2
+    tokens = limiter("100/hour", name="tokens", shadow=True)
+    async with tokens.reserve(_request(), 50) as reservation:
+        reservation.settle(10)
+    assert (await tokens.peek("1.2.3.4")).remaining == 90
+
+
 async def test_a_reload_neither_forgives_nor_locks_out(limiter: RateLimiter, client_of: Open) -> None:
     rule = limiter("10/hour")
     client = await client_of(_app(rule))

@@ -177,10 +177,14 @@ class RateLimiter:
     async def weigh(
         self, rules: Sequence[Entry], connection: HTTPConnection, *, cost: int | None = None
     ) -> tuple[list[Demand], Decision]:
-        """Weigh rules as one; each comes with the place in which it counts."""
+        """Weigh rules as one; each comes with the place in which it counts.
+
+        :return: what was charged, in shadow too, and the decision of those that are not in shadow.
+        """
         if self._disabled:
             return [], Decision(_NONE, ())
         demands: list[Demand] = []
+        shadows: list[Demand] = []
         demand: Demand | None
         for rule, place in rules:
             identity: Any = rule.key(connection)
@@ -193,10 +197,12 @@ class RateLimiter:
                 if demand is None:
                     continue
                 if rule.terms.shadow:
-                    await self._shadow(demand, connection)
+                    if await self._fits_shadow(demand, connection):
+                        shadows.append(demand)
                     continue
             demands.append(demand)
-        return demands, await self._decide(demands, connection.scope)
+        decision = await self._decide(demands, connection.scope)
+        return demands + shadows, decision
 
     async def weigh_plain(
         self, rules: Sequence[Entry], identity: str | None, scope: Scope
@@ -277,10 +283,12 @@ class RateLimiter:
                     verdicts[end - 1] = Verdict(False, 0, seconds, seconds)
         return Decision(decision.policies, verdicts)
 
-    async def _shadow(self, demand: Demand, connection: HTTPConnection) -> None:
+    async def _fits_shadow(self, demand: Demand, connection: HTTPConnection) -> bool:
         verdicts = await self.counters.weigh(*demand.charges)
-        if not all(verdict.admitted for verdict in verdicts):
-            self._tell(demand.rule, connection)
+        if all(verdict.admitted for verdict in verdicts):
+            return True
+        self._tell(demand.rule, connection)
+        return False
 
     def _tell(self, rule: RateLimit, connection: HTTPConnection) -> None:
         rule.refused += 1
