@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, HTTPException
 from starlette.requests import HTTPConnection, Request
 
 from fastapi_prodkit import ConfigurationError, MemoryBackend, ProblemError, RateLimiter, RateLimitMiddleware
-from fastapi_prodkit.rate_limit import Ban, Calendar, RateLimit, by_header
+from fastapi_prodkit.rate_limit import Ban, Calendar, Decision, RateLimit, by_header
 from fastapi_prodkit.testing import Clock
 
 from .conftest import Open
@@ -172,6 +172,27 @@ async def test_bans_grow_and_end(limiter: RateLimiter, clock: Clock, client_of: 
         clock.advance(1)
         assert await _admitted(client, 1) == 1
     assert lengths == [100, 300, 500, 500]
+
+
+async def test_a_ban_that_is_not_in_force_takes_nothing_from_what_is_left(
+    limiter: RateLimiter, client_of: Open
+) -> None:
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware, legacy_headers=True)
+    rule = limiter("9/minute", ban=Ban(after=1, first=100))
+
+    @app.get("/")
+    async def read(decision: Decision = Depends(rule)) -> float:
+        return decision.remaining
+
+    client = await client_of(app)
+    answer = await client.get("/")
+    assert answer.json() == 8
+    names = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"]
+    assert [answer.headers[each] for each in names] == ["9", "8", "7"]
+    for _ in range(10):
+        refused = await client.get("/")
+    assert [refused.headers[each] for each in names] == ["9", "0", "100"]
 
 
 async def test_a_reset_lifts_a_ban(limiter: RateLimiter, client_of: Open) -> None:

@@ -33,7 +33,9 @@ class Decision:
     @property
     def remaining(self) -> float:
         """Units left by the policy that has the least; `math.inf` where no policy holds."""
-        return min((verdict.remaining for verdict in self.verdicts), default=math.inf)
+        pairs = zip(self.policies.items, self.verdicts, strict=True)
+        told = (verdict.remaining for policy, verdict in pairs if policy.field or not verdict.admitted)
+        return min(told, default=math.inf)
 
     @property
     def retry_after(self) -> int | None:

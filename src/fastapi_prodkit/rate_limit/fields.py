@@ -44,7 +44,10 @@ def _legacy(decisions: Sequence[Decision]) -> list[tuple[bytes, bytes]]:
         for decision in decisions
         for policy, verdict in zip(decision.policies.items, decision.verdicts, strict=True)
     ]
-    policy, verdict = min(pairs, key=lambda pair: (pair[1].admitted, pair[1].remaining))
+    bans = [verdict for policy, verdict in pairs if not (policy.field or verdict.admitted)]
+    limits = [pair for pair in pairs if pair[0].field]
+    policy, verdict = min(limits, key=lambda pair: (pair[1].admitted, pair[1].remaining))
+    verdict = bans[0] if bans else verdict
     return [
         (b"x-ratelimit-limit", b"%d" % policy.limit.quota),
         (b"x-ratelimit-remaining", b"%d" % verdict.remaining),
