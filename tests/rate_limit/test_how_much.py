@@ -353,3 +353,13 @@ async def test_a_nameless_limit_cannot_be_used_without_a_route(limiter: RateLimi
         await rule.hit(_request())
     with pytest.raises(ConfigurationError, match="name="):
         rule.reserve(_request(), 1)
+
+
+async def test_a_look_at_who_is_banned_shows_the_ban(
+    limiter: RateLimiter, clock: Clock, client_of: Open
+) -> None:
+    client = await client_of(_app(limiter("1/second", ban=Ban(after=1, first=100))))
+    assert await _admitted(client, 4) == 1
+    clock.advance(10)
+    decision = await limiter.peek("127.0.0.1")
+    assert (decision.admitted, decision.remaining, decision.retry_after) == (False, 0, 90)

@@ -185,7 +185,12 @@ class RateLimit:
     async def known(self, identity: str) -> list[Policy]:
         """The policies by which an identity may have been counted."""
         rates = self._rates if self._plans is None else await self._plans.of(identity)
-        return [policy for place in self.places for policy in self.policies(place, rates).items]
+        found = [policy for place in self.places for policy in self.policies(place, rates).items]
+        ban = self.terms.ban
+        if ban is not None:
+            for place in self.places:
+                found += ban_policy(ban, place=place, name=self.terms.name).items
+        return found
 
     def ban_limits(self) -> list[Limit]:
         ban = self.terms.ban
