@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, Response, WebSocket
 from fastapi.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -70,6 +71,23 @@ async def test_every_kind_of_response_tells_the_limits(client_of: Open, path: st
         assert answer.headers.get_list("ratelimit-policy") == ['"per-minute";q=2;w=60']
         assert len(answer.headers.get_list("ratelimit")) == 1
         assert f'"per-minute";r={left};t=' in answer.headers["ratelimit"]
+
+
+async def test_an_app_that_sends_one_message_again_and_again_tells_the_limits_once(client_of: Open) -> None:
+    start: Message = {"type": "http.response.start", "status": 200, "headers": []}
+
+    async def raw(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start)
+        await send({"type": "http.response.body"})
+
+    app = FastAPI()
+    limiter = RateLimiter(MemoryBackend().counters)
+    app.add_middleware(RateLimitMiddleware, limits=[limiter("9/minute", name="app")])
+    app.mount("/raw", raw)
+    client = await client_of(app)
+    for left in (8, 7, 6):
+        headers = (await client.get("/raw/")).headers
+        assert [each.split(";t=")[0] for each in headers.get_list("ratelimit")] == [f'"app";r={left}']
 
 
 async def test_a_refusal_is_a_problem_that_names_the_violated_policies(client_of: Open) -> None:
