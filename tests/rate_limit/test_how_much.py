@@ -155,6 +155,20 @@ async def test_only_the_outcomes_named_are_counted(limiter: RateLimiter, client_
     assert (await client.get("/login/right")).status_code == 429
 
 
+async def test_an_error_that_nobody_answers_counts_as_the_500_that_it_becomes(
+    limiter: RateLimiter, client_of: Open
+) -> None:
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+
+    @app.get("/", dependencies=[Depends(limiter("2/hour", statuses={500}))])
+    async def fail() -> None:
+        raise RuntimeError
+
+    client = await client_of(app)
+    assert [(await client.get("/")).status_code for _ in range(4)] == [500, 500, 429, 429]
+
+
 async def test_bans_grow_and_end(limiter: RateLimiter, clock: Clock, client_of: Open) -> None:
     ban = Ban(after=2, within=600, first=100, factor=3, longest=500)
     client = await client_of(_app(limiter("1/second", ban=ban)))

@@ -178,6 +178,11 @@ class Exchange:
         added = fields(self._decisions, legacy=self._manner.legacy_headers)
         return {**message, "headers": [*message.get("headers", ()), *added]}
 
+    async def fail(self) -> None:
+        """Settle for an error that is answered further out, where this sees no response."""
+        if self._later:
+            await self._settle(500)
+
     async def _settle(self, status: int) -> None:
         """Charge the rules that count what is answered with this status."""
         later, self._later = self._later or [], None

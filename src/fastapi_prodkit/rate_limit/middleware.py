@@ -77,6 +77,9 @@ class _Layer:
         scope[SLOT] = exchange
         try:
             await self.app(scope, exchange.receive, exchange.send)
+        except Exception:
+            await exchange.fail()
+            raise
         finally:
             if exchange.held:
                 await exchange.release()
