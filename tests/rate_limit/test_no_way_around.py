@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from fastapi import Body, Depends, FastAPI, HTTPException, Request
+from fastapi import Body, Depends, FastAPI, HTTPException, Request, WebSocket, WebSocketException
 from starlette.requests import HTTPConnection
 from starlette.routing import Host
 from starlette.types import Message
@@ -155,6 +155,30 @@ async def test_several_limits_of_a_route_may_count_by_outcome(
     answer = await client.post("/login")
     assert answer.status_code == 401
     assert answer.headers["ratelimit"] == '"per-minute";r=4;t=12, "per-minute-2";r=2;t=20'
+
+
+async def test_a_handshake_that_the_app_turns_down_counts_as_the_403_that_it_becomes(
+    app: FastAPI, limiter: RateLimiter
+) -> None:
+    @app.websocket("/", dependencies=[Depends(limiter("2/hour", statuses={403}))])
+    async def guess(websocket: WebSocket) -> None:
+        raise WebSocketException(1008)
+
+    types = []
+    for _ in range(4):
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Message, sent: list[Message] = sent) -> None:
+            sent.append(message)
+
+        scope = {"type": "websocket", "path": "/", "query_string": b"", "root_path": "", "headers": []}
+        extensions: dict[str, object] = {"websocket.http.response": {}}
+        await app({**scope, "client": ("1.2.3.4", 1), "extensions": extensions}, receive, send)
+        types.append(sent[0].get("status", sent[0]["type"]))
+    assert types == ["websocket.close", "websocket.close", 429, 429]
 
 
 async def test_a_mounted_app_may_have_a_middleware_of_its_own(

@@ -163,15 +163,24 @@ class Exchange:
             await demand.rule.limiter.leases.release(demand.charges[0])
 
     def send(self, message: Message) -> Awaitable[None]:
-        if not self._decisions or message["type"] not in _STARTS:
+        if not self._decisions:
             return self._send(message)
-        if self._later:
-            return self._send_settled(message)
-        return self._send(self._told(message))
+        if message["type"] in _STARTS:
+            if self._later:
+                return self._send_settled(message)
+            return self._send(self._told(message))
+        if self._later and message["type"] == "websocket.close":
+            return self._send_turned_down(message)
+        return self._send(message)
 
     async def _send_settled(self, message: Message) -> None:
         await self._settle(message.get("status", 101))
         await self._send(self._told(message))
+
+    async def _send_turned_down(self, message: Message) -> None:
+        """A socket closed before it was accepted becomes a 403."""
+        await self._settle(403)
+        await self._send(message)
 
     def _told(self, message: Message) -> Message:
         """The message with the fields that tell the client; the app may send its own once more."""
