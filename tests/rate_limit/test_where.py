@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_prodkit import ConfigurationError, MemoryBackend, RateLimiter, RateLimitMiddleware
 
@@ -94,6 +95,27 @@ async def test_a_limit_holds_in_a_mounted_app(app: FastAPI, limiter: RateLimiter
     for version in ("/v1", "/v2"):
         statuses = [(await client.get(f"{version}/items/{number}")).status_code for number in range(2)]
         assert statuses == [200, 429]
+
+
+async def test_routes_of_a_mounted_app_are_apart_whatever_its_middleware_does_to_the_scope(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    class Copying:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await self.app({**scope}, receive, send)
+
+    inner = FastAPI()
+    inner.add_middleware(Copying)
+    limit = limiter("1/minute")
+    for path in ("/users/list", "/admin/list"):
+        inner.get(path, dependencies=[Depends(limit)])(_endpoint)
+    app.mount("/v1", inner)
+    client = await client_of(app)
+    for path in ("/v1/users/list", "/v1/admin/list"):
+        assert [(await client.get(path)).status_code for _ in range(2)] == [200, 429]
 
 
 async def test_a_named_limit_is_one_budget_for_all_routes_that_depend_on_it(

@@ -88,9 +88,10 @@ class Exchange:
         """
         decision = self._decided.get(rule)
         if decision is None:
-            bound = self._manner.find(self._scope)
+            scope = connection.scope  # a mounted app may have one of its own
+            bound = self._manner.find(scope)
             if bound is None or rule not in bound.rules:
-                bound = Bound([(rule, rule.place(self._manner.template(self._scope), 0))])
+                bound = Bound([(rule, rule.place(self._manner.template(scope), 0))])
             self._routed = True
             await self.weigh(bound, connection, wanted=rule)
             decision = self._decided[rule]
