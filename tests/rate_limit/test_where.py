@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
 from pydantic import BaseModel
+from starlette.applications import Starlette
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_prodkit import ConfigurationError, MemoryBackend, RateLimiter, RateLimitMiddleware
@@ -95,6 +97,21 @@ async def test_a_limit_holds_in_a_mounted_app(app: FastAPI, limiter: RateLimiter
     for version in ("/v1", "/v2"):
         statuses = [(await client.get(f"{version}/items/{number}")).status_code for number in range(2)]
         assert statuses == [200, 429]
+
+
+async def test_a_limit_may_be_called_in_a_mounted_app_of_starlette(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    limit = limiter("1/minute")
+
+    async def endpoint(request: Request) -> Response:
+        await limit(request)
+        return PlainTextResponse("ok")
+
+    app.mount("/old", Starlette(routes=[Route("/a", endpoint), Route("/b/{number}", endpoint)]))
+    client = await client_of(app)
+    statuses = [(await client.get(f"/old/{path}")).status_code for path in ("a", "a", "b/1", "b/2")]
+    assert statuses == [200, 429, 200, 429]
 
 
 async def test_routes_of_a_mounted_app_are_apart_whatever_its_middleware_does_to_the_scope(

@@ -108,7 +108,7 @@ class Exchange:
         :raises ProblemError: if a limit is used up.
         """
         decided = self._decided
-        replaced = self._scope["app"].dependency_overrides
+        replaced = getattr(connection.scope["app"], "dependency_overrides", ())
         for limiter, entries in bound.groups:
             if decided or replaced:
                 entries = tuple(
