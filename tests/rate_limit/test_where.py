@@ -12,7 +12,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fastapi_prodkit import ConfigurationError, MemoryBackend, RateLimiter, RateLimitMiddleware
+from fastapi_prodkit import (
+    ConfigurationError,
+    MemoryBackend,
+    RateLimiter,
+    RateLimitMiddleware,
+    RequestLoggingMiddleware,
+)
 
 from .conftest import Open, started
 
@@ -258,12 +264,27 @@ async def test_a_body_that_the_endpoint_reads_itself_is_counted_once(
 
 
 async def test_a_limit_without_the_middleware_stops_the_start(limiter: RateLimiter) -> None:
-    from fastapi_prodkit import RequestLoggingMiddleware
-
     app = FastAPI()
     app.add_middleware(RequestLoggingMiddleware)
     app.get("/", dependencies=[Depends(limiter("1/minute"))])(_endpoint)
     with pytest.raises(ConfigurationError, match="add_middleware\\(RateLimitMiddleware\\)"):
+        async with started(app):
+            pass
+
+
+async def test_a_mounted_app_starts_by_the_middleware_of_its_own_and_not_by_another_s(
+    limiter: RateLimiter,
+) -> None:
+    app, limited, other = FastAPI(), FastAPI(), FastAPI()
+    app.add_middleware(RequestLoggingMiddleware)
+    limited.add_middleware(RateLimitMiddleware)
+    limited.get("/", dependencies=[Depends(limiter("1/minute"))])(_endpoint)
+    app.mount("/limited", limited)
+    async with started(app):
+        pass
+    other.get("/", dependencies=[Depends(limiter("1/minute"))])(lambda: "ok")
+    app.mount("/other", other)
+    with pytest.raises(ConfigurationError, match="/other/ has a rate limit"):
         async with started(app):
             pass
 

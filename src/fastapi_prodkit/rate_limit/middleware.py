@@ -35,6 +35,8 @@ class RateLimitMiddleware:
     :param legacy_headers: send `X-RateLimit-Limit`, `-Remaining` and `-Reset` as well.
     """
 
+    limits_requests = True
+
     def __init__(
         self, app: ASGIApp, *, limits: Sequence[RateLimit] = (), legacy_headers: bool = False
     ) -> None:

@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 
 from .._arguments import function
 from .._asgi import layers
-from .._fastapi import Route, dependants
+from .._fastapi import Route, dependants, iter_routes, mounted_apps
 from ..errors import ConfigurationError
 from ..typing import Charge, Limit
 from .decision import Decision
@@ -132,7 +132,8 @@ class RateLimit:
         await self.limiter.forget((self,), key)
 
     def __prodkit_check__(self, app: Any, route: Route) -> None:
-        if not any(hasattr(layer, "limits_requests") for layer in layers(app.middleware_stack)):
+        inner = (each for each in mounted_apps(app) if _leads_to(each, route))
+        if not any(_is_limited(each) for each in (app, *inner)):
             raise ConfigurationError(f"{route.path} has a rate limit: {_NOT_INSTALLED}")
         for method in route.methods or {"WS"}:
             bind(route, method)
@@ -210,6 +211,16 @@ class RateLimit:
         if self.terms.name is None:
             raise ConfigurationError(_UNNAMED)
         return f"name {self.terms.name}"
+
+
+def _leads_to(app: Any, route: Route) -> bool:
+    return any(each.endpoint is route.endpoint for each in iter_routes(app.routes))
+
+
+def _is_limited(app: Any) -> bool:
+    """Whether the middleware is in the stack of `app`, or will be once that is built."""
+    entries = [*layers(app.middleware_stack), *(each.cls for each in app.user_middleware)]
+    return any(hasattr(each, "limits_requests") for each in entries)
 
 
 Entry = tuple[RateLimit, str]
