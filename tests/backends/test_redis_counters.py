@@ -31,6 +31,23 @@ async def test_a_server_whose_clock_is_behind_takes_over_and_neither_forgives_no
         assert verdict.admitted
 
 
+@pytest.mark.parametrize("algorithm", ["gcra", "sliding", "moving", "concurrent"])
+async def test_a_server_whose_clock_is_behind_locks_nobody_out_for_longer_than_the_window(
+    redis_url: str, algorithm: Algorithm
+) -> None:
+    clock, limit = Clock(), (Limit("a", 10, 60, 10, algorithm),)
+    async with RedisBackend(redis_url, timeout=5, clock=clock) as backend:
+        for number in range(10):
+            await backend.counters.weigh(Charge("me", limit, token=str(number)))
+        clock.advance(-3600)
+        [verdict] = await backend.counters.weigh(Charge("me", limit, token="new"))
+        assert not verdict.admitted
+        assert verdict.retry <= 120
+        clock.advance(121)
+        [verdict] = await backend.counters.weigh(Charge("me", limit, token="new"))
+        assert (verdict.admitted, verdict.remaining) == (True, 9)
+
+
 @pytest.mark.parametrize("skew", [-36_000, -5, 5, 36_000])
 @pytest.mark.parametrize("algorithm", ["gcra", "sliding", "moving", "calendar"])
 async def test_the_server_s_clock_counts_and_not_the_worker_s(

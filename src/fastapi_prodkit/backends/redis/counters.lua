@@ -59,6 +59,9 @@ algorithms.sliding = {
     local current, previous = 0, 0
     if held[1] and held[1] >= index then
       current, previous = held[2], held[3]
+      if held[1] > index then -- the clock went back: another server took over
+        keep(key, number(index) .. ' ' .. number(current) .. ' ' .. number(previous), 2 * limit.window)
+      end
     elseif held[1] == index - 1 then
       previous = held[2]
     end
@@ -106,7 +109,14 @@ algorithms.moving = {
       redis.call('RPOP', key)
       oldest = entry(key, -1)
     end
-    return log(key)
+    local state = log(key)
+    if state.newest and state.newest.at > now then -- the clock went back: all of it is as if charged now
+      redis.call('DEL', key)
+      redis.call('LPUSH', key, number(now) .. ' ' .. number(state.total) .. ' ' .. number(state.used))
+      redis.call('PEXPIRE', key, string.format('%.0f', math.ceil(limit.window / 1000) + 1000))
+      state = log(key)
+    end
+    return state
   end,
   charge = function(key, limit, state, cost)
     while cost < 0 and state.newest do
@@ -163,10 +173,17 @@ algorithms.calendar = {
 }
 
 algorithms.concurrent = {
-  load = function(key)
+  load = function(key, limit)
     redis.call('ZREMRANGEBYSCORE', key, '-inf', number(now))
     local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
-    return {used = redis.call('ZCARD', key), last = last[2] and tonumber(last[2]) or now}
+    local held, ends = last[2] and tonumber(last[2]) or now, now + limit.window
+    if held > ends then -- the clock went back
+      for _, token in ipairs(redis.call('ZRANGE', key, '(' .. number(ends), '+inf', 'BYSCORE')) do
+        redis.call('ZADD', key, number(ends), token)
+      end
+      held = ends
+    end
+    return {used = redis.call('ZCARD', key), last = held}
   end,
   charge = function(key, limit, state, cost)
     if cost > 0 then
@@ -175,7 +192,7 @@ algorithms.concurrent = {
     else
       redis.call('ZREM', key, limit.token)
     end
-    return algorithms.concurrent.load(key)
+    return algorithms.concurrent.load(key, limit)
   end,
   reset = function(limit, state) return state.last - now end,
   retry = function() return 1000000 end, -- nobody knows when a holder is done
