@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from starlette.requests import Request
 
 from fastapi_prodkit import RateLimiter, RateLimitMiddleware, RedisBackend
+from fastapi_prodkit.backends.memory import MemoryBus
+from fastapi_prodkit.backends.redis import RedisCounters
 from fastapi_prodkit.typing import Charge, Limit
 from tests.servers import RedisServer
 
@@ -108,3 +111,36 @@ async def test_what_is_given_back_to_who_has_some_left_lets_in_what_was_too_larg
             assert not (await tokens.hit(request, cost=50)).admitted
             reservation.settle(10)
         assert (await tokens.hit(request, cost=50)).admitted
+
+
+class _Wire:
+    """A server that refuses, and whose replies to one worker are under way for as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.reply = b"0 0 3600000000 3600000000"
+        self.arrives = asyncio.Event()
+        self.arrives.set()
+
+    async def call(self, *command: Any) -> Any:
+        reply = self.reply
+        await self.arrives.wait()
+        return reply
+
+
+async def test_a_refusal_that_arrives_after_the_reset_is_not_remembered() -> None:
+    limits = (Limit("a", 1, 3600, 1),)
+    bus, wire, other_wire = MemoryBus(), _Wire(), _Wire()
+    counters = RedisCounters(wire, prefix="", bus=bus)  # type: ignore[arg-type] # all that is asked of one
+    other = RedisCounters(other_wire, prefix="", bus=bus)  # type: ignore[arg-type] # as above
+    await counters.weigh(Charge("somebody", limits))
+    wire.arrives.clear()
+    asking = asyncio.create_task(counters.weigh(Charge("me", limits)))
+    await asyncio.sleep(0)
+    wire.reply = b"1 0 3600000000 0"
+    await other.reset("me", limits)
+    for _ in range(3):  # until it was heard
+        await asyncio.sleep(0)
+    wire.arrives.set()
+    assert not (await asking)[0].admitted
+    assert (await counters.weigh(Charge("me", limits)))[0].admitted
+    await counters.close()

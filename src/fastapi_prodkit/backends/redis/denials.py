@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from ...typing import Bus, Charge, Verdict
 
 __all__ = ["Denials"]
 
+_MAX_LIFTED = 1000
 _UNTOLD = 1.0  # seconds that a denial is kept while nobody can tell us that it was lifted
 
 
@@ -32,6 +34,8 @@ class Denials:
         self._bus = bus
         self._max_keys = max_keys
         self._denials: dict[tuple[Charge, ...], _Denial] = {}
+        self._lifted: dict[str, float] = {}
+        self._all_lifted = -math.inf
         self._listener: asyncio.Task[None] | None = None
         self._listening = False
 
@@ -46,7 +50,10 @@ class Denials:
         return [_aged(verdict, now - denial.since) for verdict in denial.verdicts]
 
     def learn(self, charges: tuple[Charge, ...], verdicts: list[Verdict], asked_at: float) -> None:
-        """Remember a refusal. Its time counts from when it was asked for, so that it never lasts too long."""
+        """Remember a refusal, unless it was lifted while the reply was under way. Its time counts from when
+        it was asked for, so that it never lasts too long."""
+        if any(asked_at <= self._lifted.get(charge.subject, self._all_lifted) for charge in charges):
+            return
         limits = [limit for charge in charges for limit in charge.limits]
         pairs = list(zip(limits, verdicts, strict=True))
         waits = [verdict.retry for _, verdict in pairs if not verdict.admitted]
@@ -63,6 +70,10 @@ class Denials:
 
     def lift(self, subject: str) -> None:
         """Forget what is refused to a subject, here."""
+        if len(self._lifted) >= _MAX_LIFTED:
+            self._lifted.clear()
+            self._all_lifted = time.monotonic()
+        self._lifted[subject] = time.monotonic()
         for charges in [each for each in self._denials if any(charge.subject == subject for charge in each)]:
             del self._denials[charges]
 
@@ -86,6 +97,8 @@ class Denials:
                     async for message in messages:
                         if message is None:
                             self._denials.clear()
+                            self._lifted.clear()
+                            self._all_lifted = time.monotonic()
                         else:
                             self.lift(message.decode())
                 finally:
