@@ -269,6 +269,12 @@ async def test_a_reload_neither_forgives_nor_locks_out(limiter: RateLimiter, cli
     assert await _admitted(client, 9) == 5
 
 
+def test_what_comes_from_a_plan_or_is_held_cannot_be_changed_to_a_rate(limiter: RateLimiter) -> None:
+    for rule in (limiter(lambda key: "5/minute", name="plan"), limiter.concurrent(3)):
+        with pytest.raises(ConfigurationError, match="change"):
+            rule.change("9/minute")
+
+
 @pytest.mark.parametrize(
     ("limit", "zone", "now", "reset"),
     [

@@ -83,6 +83,11 @@ class RateLimit:
 
         :raises ConfigurationError: for one that cannot hold; the old one stays.
         """
+        if self._plans is not None or self.terms.algorithm == "concurrent":
+            raise ConfigurationError(
+                "change() puts one rate in the place of another: a plan changes by what its function "
+                "returns, and what may run at the same time stays as it was made"
+            )
         rates = parse(limit)
         self.terms.check(rates)
         self._rates = rates
