@@ -383,3 +383,11 @@ async def test_a_look_at_who_is_banned_shows_the_ban(
     clock.advance(10)
     decision = await limiter.peek("127.0.0.1")
     assert (decision.admitted, decision.remaining, decision.retry_after) == (False, 0, 90)
+
+
+async def test_a_limit_by_outcome_takes_no_hits_and_gives_nothing_back(limiter: RateLimiter) -> None:
+    rule = limiter("9/minute", name="login", statuses={401})
+    with pytest.raises(ConfigurationError, match="Depends"):
+        await rule.hit(_request())
+    with pytest.raises(ConfigurationError, match="Depends"):
+        rule.reserve(_request(), 5)

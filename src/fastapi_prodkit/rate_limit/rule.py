@@ -113,7 +113,7 @@ class RateLimit:
 
         :param cost: in place of the rule's own.
         """
-        self._not_held()
+        self._takes_hits()
         _, decision = await self.limiter.weigh([(self, self._named())], connection, cost=cost)
         return decision
 
@@ -125,7 +125,7 @@ class RateLimit:
 
         :raises ProblemError: 429 on entering, if the estimate does not fit.
         """
-        self._not_held()
+        self._takes_hits()
         return Reservation(self, self._named(), connection, cost)
 
     async def peek(self, key: str) -> Decision:
@@ -206,11 +206,13 @@ class RateLimit:
             else [each for place in self.places for each in ban.limits(digest(place, size=6))]
         )
 
-    def _not_held(self) -> None:
+    def _takes_hits(self) -> None:
         if self.terms.algorithm == "concurrent":
             raise ConfigurationError(
                 "a limit on what runs at the same time is for whole requests: use Depends"
             )
+        if self.terms.statuses is not None:
+            raise ConfigurationError("a limit by what is answered is for whole requests: use Depends")
 
     def _named(self) -> str:
         if self.terms.name is None:
