@@ -141,6 +141,23 @@ async def test_a_limit_that_is_called_counts_by_the_template(
     assert len(limit.places) == 1
 
 
+async def test_two_limits_that_are_called_do_not_share_a_count(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    limits = [limiter("25/minute"), limiter("50/minute")]
+
+    @app.get("/")
+    async def get(request: Request) -> str:
+        for limit in limits:
+            await limit(request)
+        return "ok"
+
+    client = await client_of(app)
+    answers = [await client.get("/") for _ in range(26)]
+    assert [each.status_code for each in answers] == [200] * 25 + [429]
+    assert answers[0].headers["ratelimit"] == '"per-minute";r=24;t=3, "per-minute-2";r=49;t=2'
+
+
 async def test_several_limits_of_a_route_may_count_by_outcome(
     app: FastAPI, limiter: RateLimiter, client_of: Open
 ) -> None:

@@ -40,6 +40,7 @@ class Exchange:
     """Stands between the server and the app for one request."""
 
     __slots__ = (
+        "_called",
         "_decided",
         "_decisions",
         "_later",
@@ -59,6 +60,7 @@ class Exchange:
         self._decided: dict[RateLimit, Decision] = {}
         self._decisions: list[Decision] = []
         self._routed = False
+        self._called = 0
         self._later: list[tuple[Demand, Decision]] | None = None
         self.held: list[Demand] | None = None
 
@@ -91,7 +93,8 @@ class Exchange:
             scope = connection.scope  # a mounted app may have one of its own
             bound = self._manner.find(scope)
             if bound is None or rule not in bound.rules:
-                bound = Bound([(rule, rule.place(self._manner.template(scope), 0))])
+                bound = Bound([(rule, rule.place(self._manner.template(scope), self._called))])
+                self._called += rule.terms.name is None
             self._routed = True
             await self.weigh(bound, connection, wanted=rule)
             decision = self._decided[rule]
