@@ -299,6 +299,22 @@ async def test_two_limits_of_one_name_on_a_route_stop_the_start(app: FastAPI, li
             pass
 
 
+async def test_two_limits_of_one_name_for_the_whole_app_are_refused(limiter: RateLimiter) -> None:
+    app = FastAPI()
+    limits = [limiter("1/minute", name="app"), limiter("2/minute", name="app")]
+    app.add_middleware(RateLimitMiddleware, limits=limits)
+    with pytest.raises(ConfigurationError, match="one name"):
+        app.build_middleware_stack()
+
+
+async def test_limits_of_a_second_middleware_are_not_dropped_without_a_word(limiter: RateLimiter) -> None:
+    app = FastAPI()
+    for name in ("a", "b"):
+        app.add_middleware(RateLimitMiddleware, limits=[limiter("1/minute", name=name)])
+    with pytest.raises(ConfigurationError, match="once"):
+        app.build_middleware_stack()
+
+
 async def test_a_nameless_limit_of_the_whole_app_is_refused(limiter: RateLimiter) -> None:
     app = FastAPI()
     app.add_middleware(RateLimitMiddleware, limits=[limiter("1/minute")])

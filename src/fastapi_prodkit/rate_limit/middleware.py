@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._arguments import instance
-from .._asgi import Place, lifespan_checked, sink
+from .._asgi import Place, layers, lifespan_checked, place_of, sink
 from .._fastapi import Route, is_plain, iter_routes, put_ahead
 from .._routes import RouteTable
 from .._startup import check_routes
@@ -47,6 +47,10 @@ class RateLimitMiddleware:
             raise ConfigurationError(
                 "limits=: a limit of the whole app has no route to count by: give it a name="
             )
+        if len({rule.terms.name for rule in limits}) < len(limits):
+            raise ConfigurationError("limits=: two limits have one name, and so one count: name them apart")
+        if limits and any(place_of(layer) is Place.GATE for layer in layers(app)):
+            raise ConfigurationError("RateLimitMiddleware is installed once: give all limits= to that one")
         refusals = Refusals()
         everywhere = Bound([(rule, rule.place("", 0)) for rule in limits]) if limits else None
         app = sink(app, _Gate(app, everywhere, refusals))
