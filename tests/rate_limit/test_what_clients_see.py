@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from fastapi import Depends, FastAPI, HTTPException, Response, WebSocket
+from fastapi import Depends, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 from websockets.asyncio.client import connect
@@ -132,6 +132,28 @@ async def test_who_sleeps_retry_after_is_admitted_and_who_sleeps_a_second_less_i
         assert (await client.get("/dict")).status_code == 429
         clock.advance(1)
         assert (await client.get("/dict")).status_code == 200
+
+
+async def test_an_answer_tells_of_what_was_reserved_for_it(client_of: Open) -> None:
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    limiter = RateLimiter(MemoryBackend(clock=Clock()).counters)
+    tokens = limiter("100/hour", name="tokens")
+
+    @app.get("/", dependencies=[Depends(limiter("9/minute"))])
+    async def ask(request: Request) -> None:
+        for cost in (20, 50):
+            async with tokens.reserve(request, cost) as reservation:
+                reservation.settle(cost - 10)
+
+    client = await client_of(app)
+    states = [(await client.get("/")).headers for _ in range(2)]
+    assert [each["ratelimit"] for each in states] == [
+        '"per-minute";r=8;t=7, "tokens";r=50;t=1800',
+        '"per-minute";r=7;t=14, "tokens";r=40;t=2160',
+    ]
+    assert states[1]["ratelimit-policy"] == '"per-minute";q=9;w=60, "tokens";q=100;w=3600'
+    assert states[1]["retry-after"] == "360"
 
 
 async def test_a_cost_that_never_fits_has_no_retry_after(client_of: Open) -> None:

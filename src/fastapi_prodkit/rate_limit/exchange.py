@@ -46,6 +46,7 @@ class Exchange:
         "_later",
         "_manner",
         "_receive",
+        "_reserved",
         "_routed",
         "_scope",
         "_send",
@@ -59,6 +60,7 @@ class Exchange:
         self._manner = manner
         self._decided: dict[RateLimit, Decision] = {}
         self._decisions: list[Decision] = []
+        self._reserved: dict[RateLimit, Decision] = {}
         self._routed = False
         self._called = 0
         self._later: list[tuple[Demand, Decision]] | None = None
@@ -101,6 +103,13 @@ class Exchange:
         if not decision.admitted:  # and somebody caught that
             raise decision.refusal()
         return decision
+
+    def tell(self, rule: RateLimit, decision: Decision) -> None:
+        """Have the response tell of what was decided beside the limits of the route."""
+        known = self._decided.get(rule) or self._reserved.setdefault(rule, decision)
+        known.update(decision.policies, decision.verdicts)
+        if known not in self._decisions:
+            self._decisions.append(known)
 
     async def weigh(
         self, bound: Bound, connection: HTTPConnection, *, wanted: RateLimit | None = None

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Self
 
 from starlette.requests import HTTPConnection
 
+from .decision import Decision
 from .terms import units
 
 if TYPE_CHECKING:
+    from .exchange import Exchange
     from .rule import Demand, RateLimit
 
 __all__ = ["Reservation"]
@@ -20,7 +22,10 @@ class Reservation:
     Left by an exception before it was settled, it gives everything back.
     """
 
-    def __init__(self, rule: RateLimit, place: str, connection: HTTPConnection, cost: int) -> None:
+    def __init__(
+        self, rule: RateLimit, place: str, connection: HTTPConnection, cost: int, exchange: Exchange | None
+    ) -> None:
+        self._exchange = exchange
         self._rule = rule
         self._place = place
         self._connection = connection
@@ -37,6 +42,7 @@ class Reservation:
         self._demands, decision = await limiter.weigh(
             [(self._rule, self._place)], self._connection, cost=self._cost
         )
+        self._tell(decision)
         if not decision.admitted:
             raise decision.refusal()
         return self
@@ -47,4 +53,9 @@ class Reservation:
             cost = self._cost if exc_type is None else 0
         if cost != self._cost:
             for demand in self._demands:
-                await self._rule.limiter.settle(demand, cost - self._cost)
+                verdicts = await self._rule.limiter.settle(demand, cost - self._cost)
+                self._tell(Decision(demand.policies, verdicts))
+
+    def _tell(self, decision: Decision) -> None:
+        if self._exchange is not None and not self._rule.terms.shadow:
+            self._exchange.tell(self._rule, decision)

@@ -126,7 +126,7 @@ class RateLimit:
         :raises ProblemError: 429 on entering, if the estimate does not fit.
         """
         self._takes_hits()
-        return Reservation(self, self._named(), connection, cost)
+        return Reservation(self, self._named(), connection, cost, connection.scope.get(SLOT))
 
     async def peek(self, key: str) -> Decision:
         """What is left to an identity, of every route that the limit holds for."""
