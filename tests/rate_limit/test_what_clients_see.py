@@ -193,6 +193,25 @@ async def test_the_openapi_document_tells_of_the_refusal_and_of_the_headers(clie
     assert set(paths["/free"]["get"]["responses"]) == {"200"}
 
 
+async def test_the_openapi_documents_tell_of_limits_in_mounted_apps_and_of_the_whole_app(
+    client_of: Open,
+) -> None:
+    limiter = RateLimiter(MemoryBackend().counters)
+    app, guarded, inner = FastAPI(), FastAPI(), FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    guarded.add_middleware(RateLimitMiddleware, limits=[limiter("99/minute", name="app")])
+    inner.get("/limited", dependencies=[Depends(limiter("9/minute"))])(lambda: "ok")
+    inner.get("/free")(lambda: "ok")
+    guarded.get("/free")(lambda: "ok")
+    app.mount("/inner", inner)
+    paths = (await (await client_of(app)).get("/inner/openapi.json")).json()["paths"]
+    assert set(paths["/limited"]["get"]["responses"]) == {"200", "429"}
+    assert set(paths["/free"]["get"]["responses"]) == {"200"}
+    paths = (await (await client_of(guarded)).get("/openapi.json")).json()["paths"]
+    assert set(paths["/free"]["get"]["responses"]) == {"200", "429"}
+    assert "RateLimit" in paths["/free"]["get"]["responses"]["200"]["headers"]
+
+
 def create_app() -> FastAPI:
     """Served by uvicorn below: three handshakes a minute, and five messages a minute across them."""
     limiter = RateLimiter(MemoryBackend().counters)

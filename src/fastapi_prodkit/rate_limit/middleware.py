@@ -54,7 +54,7 @@ class RateLimitMiddleware:
         refusals = Refusals()
         everywhere = Bound([(rule, rule.place("", 0)) for rule in limits]) if limits else None
         app = sink(app, _Gate(app, everywhere, refusals))
-        self.app = sink(app, _Layer(app, refusals, legacy_headers))
+        self.app = sink(app, _Layer(app, refusals, legacy_headers, everywhere=everywhere is not None))
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return self.app(scope, receive, send)
@@ -64,8 +64,9 @@ class _Layer:
     place = Place.LIMITS
     limits_requests = True
 
-    def __init__(self, app: ASGIApp, refusals: Refusals, legacy_headers: bool) -> None:
+    def __init__(self, app: ASGIApp, refusals: Refusals, legacy_headers: bool, *, everywhere: bool) -> None:
         self.app = app
+        self._everywhere = everywhere
         self.refusals = refusals
         self.legacy_headers = legacy_headers
         self._app: Any = None
@@ -105,7 +106,7 @@ class _Layer:
         warn_of_trust()
         self._app = app
         self._routes = RouteTable(app)
-        document(app)
+        document(app, everywhere=self._everywhere)
 
     def template(self, scope: Scope) -> str:
         assert self._routes is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._fastapi import dependants, iter_routes
+from .._fastapi import dependants, iter_routes, mounted_apps
 from .decision import PROBLEM_TYPE
 from .rule import RateLimit
 
@@ -43,16 +43,25 @@ _RESPONSE: dict[str, Any] = {
 }
 
 
-def document(app: Any) -> None:
-    """Let `app.openapi()` tell of the 429 and of the RateLimit headers."""
+def document(app: Any, *, everywhere: bool) -> None:
+    """Let the documents of an app and of those mounted in it tell of the 429 and of the RateLimit headers.
+
+    :param everywhere: whether every route is limited.
+    """
+    for each in (app, *mounted_apps(app)):
+        if hasattr(each, "openapi"):
+            _document(each, everywhere=everywhere)
+
+
+def _document(app: Any, *, everywhere: bool) -> None:
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
         schema: dict[str, Any] = describe()
         for route in iter_routes(app.routes):
             item = schema.get("paths", {}).get(route.path, {})
-            if route.dependant is None or not any(
-                isinstance(each.call, RateLimit) for each in dependants(route.dependant)
+            if route.dependant is None or not (
+                everywhere or any(isinstance(each.call, RateLimit) for each in dependants(route.dependant))
             ):
                 continue
             for method in route.methods:
