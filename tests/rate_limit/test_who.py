@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 
 import httpx2
 import pytest
 from fastapi import Depends, FastAPI
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 
 from fastapi_prodkit import MemoryBackend, RateLimiter, RateLimitMiddleware
 from fastapi_prodkit.rate_limit import Key, by_header
@@ -112,6 +113,17 @@ async def test_identities_are_hashed_before_they_leave_the_process() -> None:
         await rule.peek("ada@example.org")
     assert len(set(spy.subjects)) == 3
     assert not any("ada" in subject for subject in spy.subjects)
+
+
+async def test_keys_of_any_length_are_not_kept() -> None:
+    rule = RateLimiter(MemoryBackend().counters, key=by_header("x-api-key"))("9/minute", name="keys")
+    tracemalloc.start()
+    for number in range(1000):
+        field = (b"x-api-key", b"%060000d" % number)
+        await rule.hit(Request({"type": "http", "headers": [field], "path": "/"}))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 2_000_000
 
 
 async def test_the_exempt_are_neither_counted_nor_refused(client_of: Open) -> None:

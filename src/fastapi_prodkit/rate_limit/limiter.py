@@ -33,6 +33,7 @@ from .terms import Cost, Terms, Test, value
 __all__ = ["RateLimiter"]
 
 _NONE = Policies(())
+_LONG = 256  # characters of a key: whoever sends longer ones must not fill the memory with them
 
 logger = logging.getLogger("fastapi_prodkit.rate_limit")
 
@@ -251,7 +252,7 @@ class RateLimiter:
         :raises ConfigurationError: for none, unless such requests share a budget.
         """
         if identity:
-            return self._digest(identity)
+            return (self._digest if len(identity) <= _LONG else self._digest.__wrapped__)(identity)
         if self._without_key == "shared":
             return "-"
         raise ConfigurationError(
