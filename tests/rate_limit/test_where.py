@@ -235,6 +235,22 @@ async def test_malformed_and_oversized_bodies_count_and_are_refused_unread(
     assert read == 2
 
 
+async def test_a_limit_goes_with_the_dependency_that_was_overridden(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    def user(_: object = Depends(limiter("1/minute"))) -> str:
+        return "ada"
+
+    @app.post("/items", dependencies=[Depends(user), Depends(limiter("9/minute", name="writes"))])
+    async def write(item: Item) -> None: ...
+
+    app.dependency_overrides[user] = lambda: "bob"
+    client = await client_of(app)
+    answers = [await client.post("/items", json={"name": "a"}) for _ in range(3)]
+    assert [each.status_code for each in answers] == [200, 200, 200]
+    assert answers[0].headers["ratelimit-policy"] == '"writes";q=9;w=60'
+
+
 async def test_a_limit_of_the_whole_app_does_not_hide_malformed_bodies_from_the_route_s(
     limiter: RateLimiter, client_of: Open
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._arguments import instance
 from .._asgi import Place, layers, lifespan_checked, place_of, sink
-from .._fastapi import Route, is_plain, iter_routes, put_ahead
+from .._fastapi import Route, is_plain, iter_routes, overridden, put_ahead
 from .._routes import RouteTable
 from .._startup import check_routes
 from ..errors import ConfigurationError
@@ -118,6 +119,11 @@ class _Layer:
         if route is None:
             return None
         method = scope.get("method", "WS")
+        overrides = getattr(scope["app"], "dependency_overrides", None)
+        if overrides and route.dependant is not None:
+            bound = bind(replace(route, dependant=overridden(route.dependant, overrides)), method)
+            bound.is_early = False
+            return bound if bound.groups else None
         known = self._bound.get((id(route), method))
         if known is None or known[0] is not route:
             known = self._bound[id(route), method] = (route, bind(route, method))
