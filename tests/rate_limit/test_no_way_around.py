@@ -42,7 +42,7 @@ async def _endpoint() -> str:
     return "ok"
 
 
-async def _request(app: FastAPI, path: str) -> list[Message]:
+async def _request(app: FastAPI, path: str, *, address: str = "1.2.3.4") -> list[Message]:
     """What the server is sent; raises what the server sees raised."""
     sent: list[Message] = []
 
@@ -50,7 +50,7 @@ async def _request(app: FastAPI, path: str) -> list[Message]:
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "root_path": ""}
-    await app({**scope, "headers": [], "client": ("1.2.3.4", 1)}, asyncio.Queue[Message]().get, send)
+    await app({**scope, "headers": [], "client": (address, 1)}, asyncio.Queue[Message]().get, send)
     return sent
 
 
@@ -259,12 +259,19 @@ async def test_a_short_lease_is_renewed_beside_a_long_one(limiter: RateLimiter, 
 
 
 class _Away(MemoryBackend):
-    """Counters that can be away."""
+    """Counters that can be away, or slow."""
 
     away = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+        self.answers.set()
+
     async def weigh(self, *charges: Charge, force: bool = False) -> list[Verdict]:
         await asyncio.sleep(0)
+        self.asked.set()
+        await self.answers.wait()
         if self.away:
             raise UnavailableError("away")
         return await self.counters.weigh(*charges, force=force)
@@ -324,6 +331,29 @@ async def test_a_ban_and_a_debt_of_an_outage_are_as_long_after_it(client_of: Ope
         banned, refused = await client.get("/banned"), await client.get("/indebted")
         assert 990 <= int(banned.headers["retry-after"]) <= 1000
         assert 34_190 <= int(refused.headers["retry-after"]) <= 34_200
+
+
+async def test_who_gives_up_while_an_outage_is_carried_over_takes_nothing_of_it_away(
+    client_of: Open,
+) -> None:
+    place = _Away()
+    limiter = RateLimiter(place)
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    app.get("/", dependencies=[Depends(limiter("5/hour"))])(_endpoint)
+    client = await client_of(app)
+    place.away = True
+    assert {(await client.get("/")).status_code for _ in range(5)} == {200}
+    place.away = False
+    place.asked.clear()
+    place.answers.clear()
+    request = asyncio.create_task(_request(app, "/", address="127.0.0.1"))
+    await place.asked.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    place.answers.set()
+    assert (await client.get("/")).status_code == 429
 
 
 async def test_who_is_cancelled_twice_keeps_no_place() -> None:

@@ -78,7 +78,9 @@ class Resilient:
     async def _carry_over(self, charges: tuple[Charge, ...]) -> None:
         """Charge there what was spent here: first for those who wait, then for everyone."""
         own = [(charge.subject, limit.name) for charge in charges for limit in charge.limits]
-        await asyncio.gather(*(self._move(each) for each in own if each in self._spent))
+        moving = asyncio.gather(*(self._move(each) for each in own if each in self._spent))
+        moving.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(moving)  # who is cancelled meanwhile takes nothing of it away
         if self._spent and (self._carrying is None or self._carrying.done()):
             self._carrying = asyncio.create_task(self._carry(), name="prodkit-rate-limit-carry-over")
 
