@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import datetime
+from typing import Any
 
 import httpx2
 import pytest
@@ -144,6 +145,18 @@ async def test_a_reservation_charges_what_it_came_to(limiter: RateLimiter) -> No
         async with tokens.reserve(_request(), 1):
             pass
     assert refused.value.headers == {"Retry-After": "3604"}
+
+
+@pytest.mark.parametrize("algorithm", ["gcra", "moving", Calendar()])
+async def test_a_reservation_gives_nothing_back_of_a_quota_that_came_after_it(
+    limiter: RateLimiter, clock: Clock, algorithm: Any
+) -> None:
+    tokens = limiter("1000/day", name="tokens", algorithm=algorithm)
+    async with tokens.reserve(_request(), 900) as reservation:
+        clock.advance(86_400)
+        assert (await tokens.hit(_request(), cost=600)).admitted
+        reservation.settle(100)
+    assert (await tokens.peek("1.2.3.4")).remaining == 400
 
 
 async def test_only_the_outcomes_named_are_counted(limiter: RateLimiter, client_of: Open) -> None:
