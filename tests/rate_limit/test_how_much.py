@@ -334,6 +334,7 @@ async def test_a_limit_may_be_overridden_disabled_reset_and_looked_at(
         {"limit": "often"},
         {"limit": ""},
         {"limit": "0/minute"},
+        {"limit": "5/0 weeks"},
         {"limit": "1/minute;2/minute"},
         {"limit": "5/minute", "cost": 6},
         {"limit": "5/minute", "cost": -1},

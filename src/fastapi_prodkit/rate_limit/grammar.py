@@ -11,7 +11,7 @@ from ..errors import ConfigurationError
 
 __all__ = ["Rate", "parse"]
 
-_WEEKS = re.compile(r"(?P<amount>\d+)\s*(?:/|\s+per\s+)\s*(?P<count>\d*)\s*weeks?$", re.IGNORECASE)
+_WEEKS = re.compile(r"(?P<amount>\d+)\s*(?:/|\s+per\s+)\s*(?P<count>[1-9]\d*|)\s*weeks?$", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[,;|]")
 
 
