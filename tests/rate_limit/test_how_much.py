@@ -247,6 +247,20 @@ async def test_a_limit_in_shadow_refuses_nobody_and_measures(
     assert caplog.text.count("would have refused") == 3
 
 
+async def test_a_count_of_refusals_that_fails_refuses_nobody_and_lets_nobody_through(
+    client_of: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(rule: RateLimit, connection: HTTPConnection) -> None:
+        raise RuntimeError("no metrics")
+
+    limiter = RateLimiter(MemoryBackend().counters, on_refusal=broken)
+    shadow = await client_of(_app(limiter("1/hour", name="shadow", shadow=True)))
+    assert [(await shadow.get("/")).status_code for _ in range(3)] == [200] * 3
+    client = await client_of(_app(limiter("1/hour")))
+    assert [(await client.get("/")).status_code for _ in range(3)] == [200, 429, 429]
+    assert "no metrics" in caplog.text
+
+
 async def test_a_shadow_does_not_spoil_the_decision_beside_it(limiter: RateLimiter, client_of: Open) -> None:
     app = FastAPI()
     app.add_middleware(RateLimitMiddleware)

@@ -296,4 +296,7 @@ class RateLimiter:
         if rule.terms.shadow:
             logger.info("a limit in shadow would have refused %s", connection.scope["path"])
         if self._on_refusal is not None:
-            self._on_refusal(rule, connection)
+            try:
+                self._on_refusal(rule, connection)
+            except Exception:
+                logger.exception("on_refusal= failed")
