@@ -266,7 +266,9 @@ class _Away(MemoryBackend):
     def __init__(self) -> None:
         super().__init__()
         self.asked, self.answers = asyncio.Event(), asyncio.Event()
+        self.charged, self.replies = asyncio.Event(), asyncio.Event()
         self.answers.set()
+        self.replies.set()
 
     async def weigh(self, *charges: Charge, force: bool = False) -> list[Verdict]:
         await asyncio.sleep(0)
@@ -274,7 +276,10 @@ class _Away(MemoryBackend):
         await self.answers.wait()
         if self.away:
             raise UnavailableError("away")
-        return await self.counters.weigh(*charges, force=force)
+        verdicts = await self.counters.weigh(*charges, force=force)
+        self.charged.set()
+        await self.replies.wait()
+        return verdicts
 
     async def reset(self, subject: str, limits: tuple[Limit, ...]) -> None:
         if self.away:
@@ -354,6 +359,23 @@ async def test_who_gives_up_while_an_outage_is_carried_over_takes_nothing_of_it_
         await request
     place.answers.set()
     assert (await client.get("/")).status_code == 429
+
+
+async def test_who_gives_up_before_the_decision_is_known_keeps_no_place(client_of: Open) -> None:
+    place = _Away()
+    limiter = RateLimiter(place)
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    app.get("/", dependencies=[Depends(limiter.concurrent(1))])(_endpoint)
+    client = await client_of(app)
+    place.replies.clear()
+    request = asyncio.create_task(_request(app, "/", address="127.0.0.1"))
+    await place.charged.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    place.replies.set()
+    assert (await client.get("/")).status_code == 200
 
 
 async def test_who_is_cancelled_twice_keeps_no_place() -> None:

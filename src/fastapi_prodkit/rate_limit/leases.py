@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 
 from ..errors import UnavailableError
@@ -20,6 +21,7 @@ class Leases:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._held: dict[str, Charge] = {}
+        self._releasing: set[asyncio.Task[None]] = set()
         self._keepers: dict[float, asyncio.Task[None]] = {}  # one for each length of a lease
 
     def hold(self, charge: Charge) -> None:
@@ -37,6 +39,14 @@ class Leases:
         self.drop(charge)
         with suppress(UnavailableError):
             await self._counters.weigh(charge._replace(cost=-1), force=True)
+
+    def abandon(self, charges: Iterable[Charge]) -> None:
+        """Give back what may or may not have been held: who asked for it did not wait for the answer."""
+        for charge in charges:
+            if charge.token:
+                task = asyncio.create_task(self.release(charge), name="prodkit-rate-limit-release")
+                self._releasing.add(task)
+                task.add_done_callback(self._releasing.discard)
 
     async def _keep(self, lease: float) -> None:
         while any(charge.limits[0].window == lease for charge in self._held.values()):

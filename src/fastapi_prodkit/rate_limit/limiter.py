@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -221,7 +222,11 @@ class RateLimiter:
         else:
             policies = self._joined(tuple([demand.policies for demand in demands]))
             charges = tuple(charge for demand in demands for charge in demand.charges)
-        decision = Decision(policies, await self.counters.weigh(*charges) if charges else ())
+        try:
+            decision = Decision(policies, await self.counters.weigh(*charges) if charges else ())
+        except asyncio.CancelledError:
+            self.leases.abandon(charges)
+            raise
         if not decision.admitted:
             return await self._refused(demands, decision, HTTPConnection(scope))
         return decision
