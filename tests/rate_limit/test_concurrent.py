@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, WebSocket
+from fastapi.responses import StreamingResponse
+from starlette.types import Message
 
 from fastapi_prodkit import ConfigurationError, MemoryBackend, RateLimiter, RateLimitMiddleware, RedisBackend
 from fastapi_prodkit.typing import Backend
@@ -67,6 +70,54 @@ async def test_who_gives_up_frees_a_place(backend: Backend, client_of: Open) -> 
     await _until(door, 4)
     door.open.set()
     assert {(await each).status_code for each in running[1:]} == {200}
+
+
+async def test_a_socket_and_a_stream_keep_their_places_until_they_end(backend: Backend) -> None:
+    limiter = RateLimiter(backend.counters)
+    app, done, running = FastAPI(), asyncio.Event(), asyncio.Semaphore(0)
+    app.add_middleware(RateLimitMiddleware)
+    rule = limiter.concurrent(2, name="both")
+
+    @app.get("/stream", dependencies=[Depends(rule)])
+    async def stream() -> StreamingResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            running.release()
+            yield b"part"
+            await done.wait()
+
+        return StreamingResponse(parts())
+
+    @app.websocket("/socket", dependencies=[Depends(rule)])
+    async def talk(websocket: WebSocket) -> None:
+        await websocket.accept()
+        running.release()
+        await websocket.receive()
+
+    connect: list[Message] = [{"type": "websocket.connect"}]
+
+    async def hear() -> Message:
+        if connect:
+            return connect.pop()
+        await done.wait()
+        return {"type": "websocket.disconnect", "code": 1000}
+
+    async def wait() -> Message:
+        await done.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None: ...
+
+    scope = {"query_string": b"", "root_path": "", "headers": [], "client": ("1.2.3.4", 1)}
+    tasks = [
+        asyncio.create_task(app({**scope, "type": "http", "method": "GET", "path": "/stream"}, wait, send)),
+        asyncio.create_task(app({**scope, "type": "websocket", "path": "/socket"}, hear, send)),
+    ]
+    for _ in tasks:
+        await running.acquire()
+    assert (await rule.peek("1.2.3.4")).remaining == 0
+    done.set()
+    await asyncio.gather(*tasks)
+    assert (await rule.peek("1.2.3.4")).remaining == 2
 
 
 async def test_a_long_request_keeps_its_place_and_a_dead_worker_frees_its(

@@ -18,6 +18,8 @@ from fastapi_prodkit.testing import Clock
 from fastapi_prodkit.typing import Backend, Charge, Limit
 from tests.servers import RedisServer, Uvicorn
 
+from .conftest import Open
+
 
 def create_app() -> FastAPI:
     """Served by several workers below."""
@@ -63,6 +65,19 @@ async def test_four_processes_on_one_server_admit_the_quota_over_two_connections
 
 def _clients(server: RedisServer) -> int:
     return server.command("CLIENT", "LIST").count("id=")
+
+
+async def test_a_thousand_at_once_are_weighed_by_the_server_with_the_default_settings(
+    redis_server: RedisServer, client_of: Open
+) -> None:
+    async with RedisBackend(redis_server.url) as backend:
+        limiter = RateLimiter(backend.counters)
+        app = FastAPI()
+        app.add_middleware(RateLimitMiddleware)
+        app.get("/", dependencies=[Depends(limiter("50/hour"))])(lambda: "ok")
+        client = await client_of(app)
+        answers = await asyncio.gather(*(client.get("/") for _ in range(1000)))
+    assert Counter(each.status_code for each in answers) == {200: 50, 429: 950}
 
 
 async def test_a_thousand_requests_of_three_limits_take_at_most_ten_round_trips(
