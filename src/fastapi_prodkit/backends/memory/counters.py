@@ -84,4 +84,4 @@ class MemoryCounters:
         now = self._clock() - self._start if limit.period is None else self._wall_clock()
         used = ALGORITHMS[limit.algorithm].used(self._table.get(key), limit, now)
         self._table.pop(key)
-        return math.ceil(used - slack(limit))
+        return math.ceil(used - (limit.room - limit.capacity))
