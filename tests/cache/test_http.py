@@ -8,6 +8,7 @@ import sys
 import httpx2
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, Response
+from starlette.types import Receive, Scope, Send
 
 from fastapi_prodkit import Cache, CacheMiddleware
 
@@ -140,6 +141,29 @@ async def test_whether_clients_are_obeyed_is_an_option(
         assert app.state.calls == (2 if obeys else 1)
         assert ("fwd=request" in answer.headers["cache-status"]) == obeys
         assert "; hit" in (await client.get("/")).headers["cache-status"]
+
+
+@pytest.mark.parametrize("control", ["no-cache", "max-age=0", "max-stale=60"])
+async def test_an_answer_to_head_that_a_client_had_computed_is_not_kept_for_get(
+    connect: Connect, control: str
+) -> None:
+    class Download(Response):  # as a FileResponse does
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            body = b"" if scope["method"] == "HEAD" else self.body
+            await send({"type": "http.response.body", "body": body})
+
+    app, cache = FastAPI(), Cache(obeys_clients=True)
+    app.add_middleware(CacheMiddleware)
+
+    @app.api_route("/", methods=["GET", "HEAD"])
+    @cache(ttl=60)
+    async def download() -> Download:
+        return Download("content")
+
+    async with connect(app) as client:
+        assert (await client.head("/", headers={"cache-control": control})).content == b""
+        assert (await client.get("/")).content == b"content"
 
 
 async def test_no_store_asked_by_a_client_is_obeyed_where_clients_are(connect: Connect) -> None:

@@ -89,7 +89,7 @@ class CachedRoute:
         key, stamps = plan.key(inputs, request, asked, response, kwargs, body), plan.stamps(kwargs)
         if plan.has_lane and slot.lane is not None and not asked.credentials:
             slot.lane.learn(scope, key, stamps, self.engine, self.options)
-        if asked.control and ("only-if-cached" in asked.control or self.options.obeys_clients):
+        if asked.control and self._is_controlled(asked.control):
             call = _Call(slot, request, response, kwargs, asked, inputs)
             return await self._controlled(call, key, stamps)
         engine, found = self.engine, slot.found
@@ -132,9 +132,16 @@ class CachedRoute:
             if found.entry is None or not self.options.policy.is_fresh(found.entry, engine.clock()):
                 return Response(status_code=504, headers={"cache-status": "prodkit; fwd=miss"})
             return answer(found.entry, call.asked, engine.clock(), call.response.raw_headers)
-        if "no-cache" in control or control.get("max-age") == "0":
-            return await self._capture(call, await engine.afresh(key, stamps), fwd="request")
-        return await self._answer(call, await engine.find(key, stamps))
+        if call.request.method == "HEAD":
+            call.slot.note = cache_status("fwd=request")
+            return await self._compute(call.kwargs)
+        return await self._capture(call, await engine.afresh(key, stamps), fwd="request")
+
+    def _is_controlled(self, control: Mapping[str, str | None]) -> bool:
+        """Whether the client asks for something else than what is done anyway."""
+        if "only-if-cached" in control:
+            return True
+        return self.options.obeys_clients and ("no-cache" in control or control.get("max-age") == "0")
 
     async def _answer(self, call: _Call, found: Found | None) -> Any:
         """Answer where what was found will not do as it is."""
