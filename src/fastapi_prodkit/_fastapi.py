@@ -21,7 +21,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute, RouteContext, iter_rout
 from pydantic import AliasPath
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import Host, Mount, WebSocketRoute
+from starlette.routing import Host, Mount, Router, WebSocketRoute
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Scope
 
@@ -59,6 +59,9 @@ def _private(module: str, name: str) -> Any:
 
 
 _SIGNALS = tuple(filter(None, [_private("starlette.middleware.body_limit", "_RequestBodyLimitResponseSent")]))
+_BODY_LIMITS = tuple(
+    filter(None, [_private("starlette.middleware.body_limit", "RequestBodyLimitMiddleware")])
+)
 _PLAIN_ROUTES = (APIRoute, APIWebSocketRoute, StarletteRoute, WebSocketRoute, Mount)
 _current_context = _private("fastapi.routing", "_effective_route_context_var")
 _report = _private("fastapi.telemetry._asgi", "_exception")
@@ -69,6 +72,8 @@ class Route:
     """An endpoint as a client reaches it: its whole path template, mounts and prefixes included.
 
     :param host: the template of the host that it answers for; empty where any host will do.
+    :param behind: what is nearest to it of the mounted apps that have middleware, or of the middleware of
+        mounts; `None` if there is none on the way.
     """
 
     path: str
@@ -78,16 +83,18 @@ class Route:
     endpoint: Callable[..., Any]
     dependant: Dependant | None
     context: RouteContext
+    behind: Any
 
 
-def iter_routes(routes: Any, mount: str = "", host: str = "") -> Iterator[Route]:
+def iter_routes(routes: Any, mount: str = "", host: str = "", behind: Any = None) -> Iterator[Route]:
     """Every endpoint below `routes` (an `app.routes`), those of mounted apps too."""
     for context in iter_route_contexts(routes):
         route = context._effective_route
         if isinstance(route, Mount):
-            yield from iter_routes(route.routes or [], mount + route.path, host)
+            nearer = _in_between(route.app, route._base_app) or behind
+            yield from iter_routes(route.routes or [], mount + route.path, host, nearer)
         elif isinstance(route, Host):
-            yield from iter_routes(route.routes or [], mount, route.host)
+            yield from iter_routes(route.routes or [], mount, route.host, _in_between(route.app) or behind)
         elif context.endpoint is not None and context.path_format is not None:
             yield Route(
                 path=mount + context.path_format,
@@ -97,7 +104,22 @@ def iter_routes(routes: Any, mount: str = "", host: str = "") -> Iterator[Route]
                 endpoint=context.endpoint,
                 dependant=getattr(context, "dependant", None),
                 context=context,
+                behind=behind,
             )
+
+
+def _in_between(app: ASGIApp, inner: Any = None) -> Any:
+    """What of a mount sees the responses of the routes below, if anything does.
+
+    :param inner: the app that `app` is with the middleware of the mount around it.
+    """
+    inner = app if inner is None else inner
+    if getattr(inner, "user_middleware", None):
+        return inner
+    around = [each for each in layers(app) if each is not inner]
+    if isinstance(inner, Router):
+        around += [each for each in layers(inner.middleware_stack) if each != inner.app]
+    return next((each for each in reversed(around) if not isinstance(each, _BODY_LIMITS)), None)
 
 
 def dependants(dependant: Dependant) -> Iterator[Dependant]:

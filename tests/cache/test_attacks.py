@@ -17,7 +17,9 @@ from fastapi import Body, Depends, FastAPI, Form, Request, Response, UploadFile
 from fastapi.exceptions import ResponseValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
-from starlette.routing import Host
+from starlette.middleware import Middleware
+from starlette.routing import Host, Mount, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_prodkit import Cache, CacheMiddleware, MemoryBackend, RedisBackend
 from fastapi_prodkit.cache.entry import Entry
@@ -402,6 +404,48 @@ async def test_what_middleware_of_a_mounted_app_adds_is_not_kept(connect: Connec
             answer = await client.get("/m/", headers={"number": number_})
             assert answer.headers.get_list("x-number") == [number_]
     assert ("hit" in answer.headers["cache-status"]) is inside
+
+
+class _Number:
+    """Adds to a response what only its own request may see."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def add(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                number = dict(scope["headers"])[b"number"]
+                message = {**message, "headers": [*message["headers"], (b"x-number", number)]}
+            await send(message)
+
+        await self.app(scope, receive, add)
+
+
+@pytest.mark.parametrize("kind", ["mount", "router", "app around it", "mount in an app"])
+async def test_what_any_middleware_on_the_way_adds_is_not_kept(connect: Connect, kind: str) -> None:
+    app, cache = _app()
+    inner = FastAPI()
+
+    @inner.get("/")
+    @cache(ttl=60)
+    async def page() -> str:
+        return "x"
+
+    below = [Middleware(_Number)]
+    if kind == "mount":
+        app.router.routes.append(Mount("/m", inner, middleware=below))
+    elif kind == "router":
+        app.mount("/m", Router(inner.routes, middleware=below))
+    else:
+        outer = FastAPI(middleware=below if kind == "app around it" else [])
+        outer.router.routes.append(Mount("/", inner, middleware=[] if outer.user_middleware else below))
+        app.mount("/m", outer)
+    async with connect(app) as client:
+        for number in ("1", "2"):
+            answer = await client.get("/m/", headers={"number": number})
+            assert answer.headers.get_list("x-number") == [number]
+    assert "add CacheMiddleware to it" in answer.headers["cache-status"]
 
 
 VALUES = {f"key {n}": b"%d" % n * (n % 7 * 2000 + 1) for n in range(100)}

@@ -80,7 +80,7 @@ class CachedRoute:
         if slot.refresh is not None:
             return await self._capture(_Call(slot, request, response, kwargs, asked, inputs), slot.refresh)
         reason = self._bypass(scope["method"], inputs, asked)
-        if scope["app"] is not slot.original["app"] and getattr(scope["app"], "user_middleware", None):
+        if plan.route.behind not in (None, slot.original["app"]):
             reason = _bypass("the mounted app has middleware: add CacheMiddleware to it")
         if reason is not None:
             slot.note = cache_status(*reason)
