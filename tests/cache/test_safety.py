@@ -175,6 +175,38 @@ async def test_credentials_that_nobody_declares_keep_answers_apart(connect: Conn
         assert (await client.get("/")).json() == "nobody"
 
 
+@pytest.mark.parametrize(
+    ("scheme", "field"),
+    [
+        (APIKeyHeader(name="X-Token", auto_error=False), "x-token"),
+        (APIKeyCookie(name="session", auto_error=False), "cookie"),
+        (OAuth2PasswordBearer("/token", auto_error=False), "authorization"),
+    ],
+    ids=["header", "cookie", "authorization"],
+)
+async def test_a_cache_on_the_way_is_told_whose_the_answer_is(
+    connect: Connect, scheme: Any, field: str
+) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+
+    @app.get("/")
+    @cache(ttl=60, max_age=60)
+    async def me(user: str | None = Security(scheme)) -> str:
+        return user or "nobody"
+
+    secret = {"cookie": "session=ann", "authorization": "bearer ann"}.get(field, "ann")
+    async with connect(app) as client:
+        for _ in range(2):
+            nobodys = await client.get("/")
+            anns = await client.get("/", headers={field: secret})
+            assert (nobodys.json(), anns.json()) == ("nobody", "ann")
+            assert (nobodys.headers["vary"], anns.headers["vary"]) == (field, field)
+            assert nobodys.headers["cache-control"] == "max-age=60"
+            assert anns.headers["cache-control"] == "private, max-age=60"
+    assert "hit" in anns.headers["cache-status"]
+
+
 async def test_shared_is_one_answer_for_everybody_and_still_refuses(connect: Connect) -> None:
     app, cache = FastAPI(), Cache()
     app.add_middleware(CacheMiddleware)

@@ -80,6 +80,7 @@ class Inputs:
                     readers.append(_name(each.call))
                 elif not shared:
                     reads.append(read)
+                    headers |= _field_of_scheme(each.call)
         if shared:
             headers -= set(CREDENTIALS).difference(vary)
         if readers:
@@ -102,6 +103,10 @@ class Inputs:
         if self.credentials:
             selecting.update(dict.fromkeys(credentials))
         return tuple(selecting)
+
+    def is_personal(self, request: HTTPConnection, credentials: Mapping[str, str]) -> bool:
+        """Whether the answer to this request is for those alone who have its credentials."""
+        return self.credentials and (bool(credentials) or any(read(request) for read in self.reads))
 
     @property
     def selecting(self) -> frozenset[str]:
@@ -191,6 +196,15 @@ def _read_by_scheme(call: Any) -> Read | None:
         cookie = call.model.name
         return lambda connection: connection.cookies.get(cookie)
     return lambda connection: connection.headers.get("authorization")
+
+
+def _field_of_scheme(call: Any) -> set[str]:
+    """The header field that a security scheme of FastAPI reads, if it is one."""
+    if not isinstance(call, SecurityBase) or isinstance(call, APIKeyQuery):
+        return set()
+    if isinstance(call, APIKeyHeader):
+        return {call.model.name.lower()}
+    return {"cookie" if isinstance(call, APIKeyCookie) else "authorization"}
 
 
 def _name(call: Any) -> str:

@@ -181,7 +181,7 @@ class CachedRoute:
             options.max_bytes,
             call.inputs.vary(call.asked.credentials),
             call.inputs.selecting,
-            options.cache_control(private=call.inputs.credentials and bool(call.asked.credentials)),
+            options.cache_control(private=call.inputs.is_personal(call.request, call.asked.credentials)),
             options.draw_ttl(),
             f"fwd={fwd}",
         )
