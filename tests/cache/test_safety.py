@@ -28,6 +28,7 @@ from fastapi_prodkit.auth import Claims, query
 
 from ..servers import RedisServer
 from .conftest import Connect
+from .test_http import Clock
 
 who: ContextVar[str] = ContextVar("who", default="nobody")
 
@@ -205,6 +206,37 @@ async def test_a_cache_on_the_way_is_told_whose_the_answer_is(
             assert nobodys.headers["cache-control"] == "max-age=60"
             assert anns.headers["cache-control"] == "private, max-age=60"
     assert "hit" in anns.headers["cache-status"]
+
+
+async def test_a_refresh_after_a_change_of_plan_leaves_the_answer_of_the_old_plan_alone(
+    connect: Connect,
+) -> None:
+    clock = Clock()
+    app, cache = FastAPI(), Cache(clock=clock)
+    app.add_middleware(CacheMiddleware)
+    plans = {"ann": "free", "bob": "free"}
+    replayed = asyncio.Event()
+
+    async def plan_of(authorization: Annotated[str, Header()]) -> AsyncIterator[str]:
+        plan = plans[authorization]
+        if clock.now > 1_700_000_015:
+            plans["ann"] = "paid"  # between the request and its refresh
+        yield plan
+        if plan == "paid":
+            replayed.set()
+
+    @app.get("/")
+    @cache(ttl=10, stale=100, key=lambda plan: plan)
+    async def index(plan: str = Depends(plan_of)) -> str:
+        return f"for {plan}"
+
+    async with connect(app) as client, asyncio.timeout(5):
+        await client.get("/", headers={"authorization": "ann"})
+        clock.now += 20
+        assert (await client.get("/", headers={"authorization": "ann"})).json() == "for free"
+        await replayed.wait()
+        assert (await client.get("/", headers={"authorization": "bob"})).json() == "for free"
+        assert (await client.get("/", headers={"authorization": "ann"})).json() == "for paid"
 
 
 async def test_shared_is_one_answer_for_everybody_and_still_refuses(connect: Connect) -> None:

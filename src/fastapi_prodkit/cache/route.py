@@ -78,7 +78,8 @@ class CachedRoute:
         inputs = plan.inputs_now()
         asked = Asked(scope["headers"])
         if slot.refresh is not None:
-            return await self._capture(_Call(slot, request, response, kwargs, asked, inputs), slot.refresh)
+            call = _Call(slot, request, response, kwargs, asked, inputs)
+            return await self._fill(call, plan, slot.refresh)
         reason = self._bypass(scope["method"], inputs, asked)
         if plan.route.behind not in (None, slot.original["app"]):
             reason = _bypass("the mounted app has middleware: add CacheMiddleware to it")
@@ -166,6 +167,14 @@ class CachedRoute:
         if ticket is not None:
             body = await call.request.body() if call.inputs.has_body else b""
             self.engine.spawn(self._replay(call.slot, ticket, body))
+
+    async def _fill(self, call: _Call, plan: Plan, ticket: Ticket) -> Any:
+        """Compute what a refresh is for, unless dependencies say by now that it is for somebody else."""
+        body = await body_of(call.request) if call.inputs.has_body else None
+        key = plan.key(call.inputs, call.request, call.asked, call.response, call.kwargs, body)
+        if (key, plan.stamps(call.kwargs)) != (ticket.found.key, ticket.found.stamp_keys):
+            return Response()
+        return await self._capture(call, ticket)
 
     async def _capture(
         self, call: _Call, ticket: Ticket, last: Entry | None = None, *, fwd: str = "miss"
