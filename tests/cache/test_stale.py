@@ -3,9 +3,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
+import httpx2
 import pytest
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Body, Depends, FastAPI, Form, HTTPException, Request
 
 from fastapi_prodkit import Cache, CacheMiddleware, MemoryBackend
 from fastapi_prodkit.typing import Backend
@@ -69,6 +71,42 @@ async def test_a_stale_answer_is_served_at_once_and_refreshed_once(
         clock.now += 45
         assert (await one.get("/a")).json() == 3, "too old to be served"
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("kind", ["form", "json", "raw", "raw stream"])
+async def test_a_stale_answer_to_a_body_is_followed_by_a_new_one(connect: Connect, kind: str) -> None:
+    clock = Clock()
+    app, cache = FastAPI(), Cache(clock=clock)
+    app.add_middleware(CacheMiddleware)
+    calls: list[str] = []
+
+    async def whole(request: Request) -> str:
+        return (await request.body()).decode()
+
+    async def parts(request: Request) -> str:
+        return b"".join([part async for part in request.stream()]).decode()
+
+    params = {"form": Form(), "json": Body(), "raw": Depends(whole), "raw stream": Depends(parts)}
+    bodies: dict[str, Any] = {"form": {"data": {"word": "x"}}, "json": {"json": "x"}}
+    is_gone = kind in ("form", "raw stream")
+
+    @app.post("/")
+    @cache(ttl=10, stale=30, methods=["POST"], key=lambda word: word)
+    async def search(word: str = params[kind]) -> str:
+        calls.append(word)
+        return f"{word} {len(calls)}"
+
+    async def ask(client: httpx2.AsyncClient) -> str:
+        answer: str = (await client.post("/", **bodies.get(kind, {"content": "x"}))).json()
+        return answer
+
+    async with connect(app) as client, asyncio.timeout(5):
+        assert await ask(client) == "x 1"
+        clock.now += 20
+        first = await asyncio.gather(ask(client), ask(client))
+        assert set(first) == {"x 2" if is_gone else "x 1"}, "it cannot be asked again behind"
+        await _settled(lambda: len(calls) == 2)
+        assert await ask(client) == "x 2"
 
 
 async def test_a_stale_value_is_refreshed_behind_the_call(backend: Backend) -> None:

@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection, Request
 from .._fastapi import dependants, field_names
 from ..errors import ConfigurationError
 
-__all__ = ["HANDED_OVER", "Inputs", "body_of"]
+__all__ = ["HANDED_OVER", "Inputs", "body_of", "is_unrepeatable"]
 
 Read = Callable[[HTTPConnection], str | None]
 
@@ -146,6 +146,11 @@ class Inputs:
             parts.append("credentials")
             for name, secret in credentials.items():
                 parts += [name, secret]
+
+
+def is_unrepeatable(request: Request) -> bool:
+    """Whether the body was read and its bytes are gone, as those of a form are."""
+    return request._stream_consumed and not hasattr(request, "_body")
 
 
 async def body_of(request: Request) -> str:

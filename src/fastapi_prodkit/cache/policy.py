@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .._arguments import fraction, seconds
 from ..errors import ConfigurationError
@@ -42,6 +42,11 @@ class Policy:
     def lifetime(self) -> float:
         """How long the store has to hold an answer."""
         return self.ttl + max(self.stale, self.stale_if_error)
+
+    @property
+    def without_refreshes(self) -> Policy:
+        """The same where nothing can be computed behind a request: what is stale is computed in front."""
+        return replace(self, stale=0.0, early=0.0, stale_if_error=max(self.stale, self.stale_if_error))
 
     def is_fresh(self, entry: Entry, now: float) -> bool:
         return now < entry.expires and not entry.uncacheable

@@ -17,7 +17,7 @@ from .checks import is_checked
 from .engine import Engine, Found
 from .entry import Entry
 from .http import Asked, cache_status
-from .inputs import HANDED_OVER, Inputs, body_of
+from .inputs import HANDED_OVER, Inputs, body_of, is_unrepeatable
 from .options import Options
 from .plan import Plan
 from .slot import SLOT, Slot, replay
@@ -147,6 +147,8 @@ class CachedRoute:
     async def _answer(self, call: _Call, found: Found | None) -> Any:
         """Answer where what was found will not do as it is."""
         engine, policy = self.engine, self.options.policy
+        if cannot_be_replayed := is_unrepeatable(call.request):
+            policy = policy.without_refreshes
         assert found is not None
         outcome = await engine.obtain(found.key, found.stamp_keys, policy, found)
         entry, found = outcome.entry, outcome.found
@@ -156,7 +158,7 @@ class CachedRoute:
             fwd = "miss" if last is None else "stale"
             return await self._capture(call, outcome.ticket, last, fwd=fwd)
         now = engine.clock()
-        if found is not None and not policy.is_plainly_fresh(entry, now):
+        if found is not None and not (cannot_be_replayed or policy.is_plainly_fresh(entry, now)):
             await self._refresh(call, found)
         status = collapsed(entry, now) if outcome.collapsed else None
         return answer(entry, call.asked, now, call.response.raw_headers, status=status)
@@ -165,7 +167,8 @@ class CachedRoute:
         """Have an entry refreshed behind this request, if it is its turn."""
         ticket = self.engine.reserve_refresh(found, self.options.policy)
         if ticket is not None:
-            body = await call.request.body() if call.inputs.has_body else b""
+            has_body = call.inputs.has_body or call.request.method not in ("GET", "HEAD")
+            body = await call.request.body() if has_body else b""
             self.engine.spawn(self._replay(call.slot, ticket, body))
 
     async def _fill(self, call: _Call, plan: Plan, ticket: Ticket) -> Any:
