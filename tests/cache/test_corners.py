@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import APIRouter, BackgroundTasks, FastAPI, Response
@@ -68,22 +69,38 @@ async def test_a_file_sent_by_its_path_is_handed_through(connect: Connect) -> No
     assert sent == ["http.response.start", "http.response.pathsend"] * 2
 
 
-async def test_a_returned_5xx_is_replaced_by_the_stale_answer_and_a_4xx_is_not(connect: Connect) -> None:
+@pytest.mark.parametrize("kind", ["returned", "injected"])
+@pytest.mark.parametrize("stale", [0, 30])
+async def test_a_5xx_is_replaced_by_the_stale_answer_and_a_4xx_is_not(
+    connect: Connect, kind: str, stale: int
+) -> None:
     clock = Clock()
     app, cache = FastAPI(), Cache(clock=clock)
     app.add_middleware(CacheMiddleware)
-    status = 200
+    status, calls = 200, 0
 
     @app.get("/")
-    @cache(ttl=10, stale_if_error=100)
-    async def index() -> JSONResponse:
-        return JSONResponse({"status": status}, status)
+    @cache(ttl=10, stale=stale, stale_if_error=100)
+    async def index(response: Response) -> Any:
+        nonlocal calls
+        calls += 1
+        response.headers["x-status"] = str(status)
+        if kind == "returned":
+            return JSONResponse({"status": status}, status, {"x-status": str(status)})
+        response.status_code = status
+        return {"status": status}
 
     async with connect(app) as client:
         await client.get("/")
-        clock.now += 20
         status = 503
-        assert (await client.get("/")).status_code == 200
+        for _ in range(4):  # with stale= the first ones are answered before a refresh fails
+            clock.now += 20
+            before = calls
+            answer = await client.get("/")
+            assert (answer.status_code, answer.json()) == (200, {"status": 200})
+            assert answer.headers.get_list("x-status") == ["200"]
+            while calls == before or cache._engine._tasks:
+                await asyncio.sleep(0)
         status = 404
         assert (await client.get("/")).status_code == 404
 

@@ -16,14 +16,14 @@ from .arguments import Arguments
 from .checks import is_checked
 from .engine import Engine, Found
 from .entry import Entry
-from .http import Asked, cache_status
+from .http import Asked, Pair, cache_status
 from .inputs import HANDED_OVER, Inputs, body_of, is_unrepeatable
 from .options import Options
 from .plan import Plan
 from .slot import SLOT, Slot, replay
 from .stamps import stamp_key
 from .storable import Capture
-from .ticket import Ticket
+from .ticket import Ticket, Waiting
 
 __all__ = ["CachedRoute", "prime"]
 
@@ -183,13 +183,13 @@ class CachedRoute:
         self, call: _Call, ticket: Ticket, last: Entry | None = None, *, fwd: str = "miss"
     ) -> Any:
         """Compute the value and have the slot keep what FastAPI makes of it."""
-        slot, options = call.slot, self.options
+        slot, options, before = call.slot, self.options, list(call.response.raw_headers)
         slot.capture = Capture(
             ticket,
             options.policy,
             call.asked,
             call.response,
-            list(call.response.raw_headers),
+            before,
             options.max_bytes,
             call.inputs.vary(call.asked.credentials),
             call.inputs.selecting,
@@ -203,13 +203,17 @@ class CachedRoute:
         except Exception as error:
             if saved is not None and getattr(error, "status_code", 500) >= 500:
                 ticket.settle(saved)
-                return self._saved(call, saved)
+                return self._saved(call, saved, before)
             ticket.fail(error)
             slot.note = cache_status(slot.capture.fwd)
             raise
-        if saved is not None and isinstance(value, Response) and value.status_code >= 500:
-            ticket.settle(saved)
-            return self._saved(call, saved)
+        answered = value if isinstance(value, Response) else call.response
+        if (answered.status_code or 200) >= 500:
+            if saved is not None:
+                ticket.settle(saved)
+                return self._saved(call, saved, before)
+            if slot.refresh is not None:
+                ticket.settle(Waiting.AGAIN)
         slot.returned = value
         return value
 
@@ -223,10 +227,10 @@ class CachedRoute:
         finally:
             await ticket.close()
 
-    def _saved(self, call: _Call, entry: Entry) -> Response:
+    def _saved(self, call: _Call, entry: Entry, before: list[Pair]) -> Response:
         now = self.engine.clock()
         status = in_spite_of_failure(entry, now)
-        return answer(entry, call.asked, now, call.response.raw_headers, status=status)
+        return answer(entry, call.asked, now, before, status=status)
 
     async def _compute(self, kwargs: dict[str, Any]) -> Any:
         return await self.options.call(self.arguments.function, (), kwargs)
