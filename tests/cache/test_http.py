@@ -196,6 +196,29 @@ async def test_a_304_comes_only_after_the_dependencies(connect: Connect) -> None
         assert (await client.get("/", headers={"if-none-match": "*"})).status_code == 401
 
 
+@pytest.mark.parametrize("by", ["endpoint", "dependency"])
+async def test_an_etag_of_the_apps_own_is_the_only_one(connect: Connect, by: str) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+
+    def version(response: Response) -> None:
+        response.headers["etag"] = '"v1"'
+
+    @app.get("/", dependencies=[Depends(version)] if by == "dependency" else [])
+    @cache(ttl=60)
+    async def index(response: Response) -> int:
+        if by == "endpoint":
+            version(response)
+        return 1
+
+    async with connect(app) as client:
+        for _ in range(2):
+            assert (await client.get("/")).headers.get_list("etag") == ['"v1"']
+            assert (await client.get("/", headers={"if-none-match": '"v1"'})).status_code == 304
+            await cache.clear()
+            assert (await client.get("/", headers={"if-none-match": '"v1"'})).status_code == 304
+
+
 async def test_a_validator_of_another_resource_does_not_match(connect: Connect) -> None:
     app, cache = FastAPI(), Cache()
     app.add_middleware(CacheMiddleware)

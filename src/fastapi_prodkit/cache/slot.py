@@ -148,7 +148,8 @@ class Slot:
         entry.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         entry.cost = max(0.0, capture.ticket.now() - capture.ticket.began)
         added = []
-        if value_of(entry.headers, b"etag") is None:
+        injected = () if entry.returned_response else capture.response.raw_headers
+        if value_of((*entry.headers, *injected), b"etag") is None:
             added.append((b"etag", etag_of(entry.body)))
             entry.headers = (*entry.headers, *added)
         is_stored = capture.ticket.stamps is not None
