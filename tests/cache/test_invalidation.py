@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -116,6 +120,57 @@ async def test_arguments_are_taken_as_the_route_takes_them(cache: Cache, connect
         await client.get("/search?q=a&page=1")
         await client.get("/search?q=a&page=2")
     assert calls == [("a", 1), ("a", 2), ("a", 1)]
+
+
+class _Word(StrEnum):
+    A = "a"
+
+
+@pytest.mark.parametrize(
+    ("hint", "argument"),
+    [
+        (float, 1),
+        (str, _Word.A),
+        (int, True),
+        (date, datetime(2026, 1, 2, 3, tzinfo=UTC)),
+        (Iterable[int], [1, 2]),
+        (Sequence[float], (1, 2)),
+        (int, "1"),
+    ],
+)
+async def test_a_value_is_invalidated_by_the_very_arguments_it_was_computed_for(
+    cache: Cache, hint: Any, argument: Any
+) -> None:
+    calls = []
+
+    async def compute(value: Any, *more: int, **named: int) -> int:
+        calls.append(value)
+        return len(calls)
+
+    compute.__annotations__["value"] = hint
+    cached = cache(ttl=60)(compute)
+
+    async def answers() -> list[int]:
+        return [await cached(argument), await cached(argument, 1, x=2), await cached(argument, 1, x=3)]
+
+    assert await answers() == [1, 2, 3]
+    await cache.invalidate(cached, argument, 1, x=2)
+    assert await answers() == [1, 4, 3]
+    await cache.invalidate(cached, argument)
+    assert await answers() == [5, 4, 3]
+
+
+async def test_a_value_is_invalidated_by_an_argument_as_from_a_form(cache: Cache) -> None:
+    calls = []
+
+    @cache(ttl=60)
+    async def compute(number: int) -> int:
+        calls.append(number)
+        return len(calls)
+
+    await compute(1)
+    await cache.invalidate(compute, "1")  # type: ignore[call-overload]  # the case
+    assert await compute(1) == 2
 
 
 async def test_a_route_that_this_process_does_not_serve_is_forgotten_whole(

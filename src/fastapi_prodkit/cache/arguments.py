@@ -58,28 +58,28 @@ class Arguments:
         bound.apply_defaults()
         return bound.arguments
 
-    def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The given arguments and the defaults of others, as FastAPI would hand them over: `"3"` for an
-        `int` is `3`.
+    def named(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, validated: bool = False
+    ) -> dict[str, Any]:
+        """The given arguments and the defaults of others, by name.
 
+        :param validated: whether as FastAPI would hand them over, which takes `"3"` for an `int` as `3`,
+            instead of as a call of the function has them.
         :raises TypeError: if the function takes no such arguments.
         :raises ValidationError: if an argument is of another type.
         """
-        given = self.signature.bind_partial(*args, **kwargs).arguments
-        bound = {}
-        for name in self.values:
-            if name in given:
-                value = given[name]
-                bound[name] = (
-                    TypeAdapter(self.hints[name]).validate_python(value) if name in self.hints else value
-                )
-            else:
-                default = self.signature.parameters[name].default
-                if isinstance(default, FieldInfo):
-                    default = default.get_default(call_default_factory=True)
-                if default is not inspect.Parameter.empty and default is not PydanticUndefined:
-                    bound[name] = default
-        return bound
+        bound = self.signature.bind_partial(*args, **kwargs)
+        given = frozenset(bound.arguments) if validated else ()
+        bound.apply_defaults()
+        found = {}
+        for name, value in bound.arguments.items():
+            if name in given and name in self.hints and self._is_single(name):
+                value = TypeAdapter(self.hints[name]).validate_python(value)
+            elif isinstance(value, FieldInfo):
+                value = value.get_default(call_default_factory=True)
+            if name in self.values and value is not PydanticUndefined:
+                found[name] = value
+        return found
 
     def identity(self, bound: Mapping[str, Any], names: Iterable[str] | None = None) -> str:
         """What stands for these arguments.
@@ -103,6 +103,10 @@ class Arguments:
             return identity(self.key(**{name: bound[name] for name in self._key_names}))
         except ConfigurationError as error:
             raise ConfigurationError(f"key= of {self.name} returns no value: {error}") from None
+
+    def _is_single(self, name: str) -> bool:
+        kind = self.signature.parameters[name].kind
+        return kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
     def _is_injected(self, name: str, parameter: inspect.Parameter) -> bool:
         if isinstance(parameter.default, Depends):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -254,12 +256,18 @@ class CachedRoute:
         """The stamps to renew for these arguments; for none, that of the function.
 
         :raises ConfigurationError: if some of the arguments that name the resource are missing.
+        :raises ValidationError: if the route takes no such arguments.
         """
         options, arguments = self.options, self.arguments
         whole = [stamp_key(options.namespace, kind, arguments.name) for kind in ("route", "function")]
         if not args and not kwargs:
             return whole
-        bound = arguments.named(args, kwargs)
+        called = bound = arguments.named(args, kwargs)
+        try:
+            bound = arguments.named(args, kwargs, validated=True)
+        except ValidationError:
+            if self._plans:
+                raise
         keys = []
         for subject in {plan.subject for plan in self._plans.values()}:
             missing = [name for name in subject if name not in bound]
@@ -271,8 +279,10 @@ class CachedRoute:
         if arguments.key is not None or not set(arguments.values) <= bound.keys():
             keys.append(whole[1])
         else:
-            keys.append(options.subject_key(arguments, "function", arguments.values, bound))
-        return keys if self._plans else [whole[0], *keys]
+            keys.append(options.subject_key(arguments, "function", arguments.values, called))
+            with suppress(ConfigurationError):  # validated, an Iterable is one that can be read once
+                keys.append(options.subject_key(arguments, "function", arguments.values, bound))
+        return list(dict.fromkeys(keys if self._plans else [whole[0], *keys]))
 
     def check(self, app: Any, route: Route) -> None:
         """Object to a route that cannot work, when the app starts.
