@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import pytest
 from fastapi import Depends, FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, PrivateAttr
 
 from fastapi_prodkit import Cache, CacheMiddleware, ConfigurationError
 
@@ -131,6 +132,30 @@ async def test_methods_count_the_object_by_its_own_key(cache: Cache) -> None:
     await Repository("a").find(1)
     await Repository("b").find(1)
     assert len(calls) == 4
+
+
+async def test_a_model_counts_by_what_makes_it_equal(cache: Cache) -> None:
+    class Box(BaseModel):
+        side: int
+        _owner: str = PrivateAttr(default="nobody")
+
+        @cached_property
+        def volume(self) -> int:
+            return self.side**3
+
+    @cache(ttl=60)
+    async def owner(box: Box) -> str:
+        calls.append(box.volume)
+        return box._owner
+
+    calls: list[int] = []
+    ann, bob, again = Box(side=1), Box(side=1), Box(side=1)
+    ann._owner, bob._owner, again._owner = "ann", "bob", "ann"
+    assert [await owner(box) for box in (ann, bob, ann, again)] == ["ann", "bob", "ann", "ann"]
+    assert len(calls) == 2
+    await cache.invalidate(owner, ann)
+    await owner(again)
+    assert len(calls) == 3
 
 
 async def test_a_value_that_would_come_back_different_is_refused(cache: Cache) -> None:

@@ -89,7 +89,8 @@ def _compound(value: Any, kind: type) -> str:
     if isinstance(value, SecretStr | SecretBytes):
         return f"p{name}({identity(value.get_secret_value())})"
     if isinstance(value, BaseModel):
-        fields = {**value.__dict__, **(value.__pydantic_extra__ or {})}
+        declared = {name: each for name, each in value.__dict__.items() if name in type(value).model_fields}
+        fields = {**declared, **(value.__pydantic_extra__ or {}), **(value.__pydantic_private__ or {})}
         return f"m{name}({_items(fields)})"
     if dataclasses.is_dataclass(value):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
