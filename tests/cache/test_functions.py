@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -132,6 +133,31 @@ async def test_methods_count_the_object_by_its_own_key(cache: Cache) -> None:
     await Repository("a").find(1)
     await Repository("b").find(1)
     assert len(calls) == 4
+
+
+async def test_a_value_of_another_shape_is_computed_anew(cache: Cache) -> None:
+    class Before(BaseModel):
+        name: str
+
+    class After(Before):
+        size: int
+
+    calls: list[int] = []
+
+    calls = []
+
+    async def before() -> Before:
+        return Before(name="x")
+
+    async def after() -> After:
+        calls.append(1)
+        await asyncio.sleep(0)
+        return After(name="x", size=1)
+
+    await cache.get_or_set("box", before, ttl=60, type=Before)
+    boxes = await asyncio.gather(*(cache.get_or_set("box", after, ttl=60, type=After) for _ in range(50)))
+    assert boxes == [After(name="x", size=1)] * 50
+    assert len(calls) == 1
 
 
 async def test_a_model_counts_by_what_makes_it_equal(cache: Cache) -> None:

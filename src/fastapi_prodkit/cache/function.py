@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..errors import ConfigurationError
@@ -34,11 +35,21 @@ class Values:
         codec: Codec,
         compute: Callable[[], Awaitable[Any]],
     ) -> Any:
-        engine = self._engine
-        outcome = await engine.obtain(key, stamps, policy)
-        if outcome.entry is not None:
-            self._refresh(outcome, policy, ttl, codec, compute)
-            return codec.decode(outcome.entry.body)
+        engine, found = self._engine, None
+        while True:
+            outcome = await engine.obtain(key, stamps, policy, found)
+            if outcome.entry is None:
+                break
+            try:
+                value = codec.decode(outcome.entry.body)
+            except Exception:  # it has another shape, such as that from before a deployment
+                if found is not None or outcome.found is None:
+                    outcome = Outcome(ticket=await engine.afresh(key, stamps))
+                    break
+                found = replace(outcome.found, entry=None)
+            else:
+                self._refresh(outcome, policy, ttl, codec, compute)
+                return value
         assert outcome.ticket is not None
         last = outcome.found.entry if outcome.found is not None else None
         if last is not None and not policy.may_serve_on_error(last, engine.clock()):
