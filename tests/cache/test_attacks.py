@@ -171,6 +171,24 @@ async def test_files_of_one_name_and_size_are_not_one_body(connect: Connect) -> 
             assert (await client.post("/", files={"file": ("a.txt", text)})).json() == text
 
 
+async def test_no_depth_of_a_body_makes_a_difference(connect: Connect) -> None:
+    app, cache = _app()
+
+    async def ask(body: Annotated[Any, Body()]) -> int:
+        return len(body)
+
+    app.post("/plain")(ask)
+    app.post("/cached")(cache(ttl=60, methods=["POST"])(ask))
+    async with connect(app) as client:
+        for depth in range(800, 1000):
+            content = b"[" * depth + b"]" * depth
+            plain, cached = [
+                await client.post(path, content=content, headers={"content-type": "application/json"})
+                for path in ("/plain", "/cached")
+            ]
+            assert plain.status_code == cached.status_code
+
+
 async def test_bodies_of_two_content_types_are_two(connect: Connect) -> None:
     app, cache = _app()
 
