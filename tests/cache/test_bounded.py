@@ -65,6 +65,24 @@ async def test_a_million_keys_stay_inside_the_bytes_they_were_given() -> None:
     assert found == [b"%0200d" % 999_999, None]
 
 
+async def test_long_arguments_stay_inside_the_bounds() -> None:
+    cache = Cache(MemoryBackend(max_bytes=100_000).store)
+
+    @cache(ttl=60)
+    async def length(text: str) -> int:
+        return len(text)
+
+    await length("")
+    tracemalloc.start()
+    try:
+        for number in range(50):
+            await length(f"{number} {'x' * 100_000}")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 500_000
+
+
 async def test_bodies_over_a_size_are_not_stored_and_values_neither() -> None:
     store = MemoryStore()
     cache = Cache(store, max_bytes=1000)

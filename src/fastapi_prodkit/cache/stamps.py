@@ -30,8 +30,17 @@ _RETRY = 0.25
 _MAX_OWED = 10_000
 
 
-@lru_cache(maxsize=4096)
+_SHORT = 200  # characters
+
+
 def stamp_key(namespace: str, kind: str, *parts: str) -> str:
+    if sum(map(len, parts)) > _SHORT:  # what clients send is not held outside of the store's bounds
+        return f"cache:stamp:{digest((namespace, kind, *parts))}"
+    return _stamp_key(namespace, kind, *parts)
+
+
+@lru_cache(maxsize=4096)
+def _stamp_key(namespace: str, kind: str, *parts: str) -> str:
     return f"cache:stamp:{digest((namespace, kind, *parts))}"
 
 
