@@ -196,6 +196,25 @@ async def test_a_304_comes_only_after_the_dependencies(connect: Connect) -> None
         assert (await client.get("/", headers={"if-none-match": "*"})).status_code == 401
 
 
+@pytest.mark.parametrize("validator", ["etag", "last-modified"])
+async def test_a_post_is_never_answered_with_304(connect: Connect, validator: str) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+
+    @app.post("/")
+    @cache(ttl=60, methods=["POST"])
+    async def search(response: Response) -> int:
+        response.headers["last-modified"] = "Sat, 03 Jan 2026 00:00:00 GMT"
+        return 1
+
+    field = {"etag": "if-none-match", "last-modified": "if-modified-since"}[validator]
+    async with connect(app) as client:
+        known = (await client.post("/")).headers[validator]
+        for _ in range(2):
+            assert (await client.post("/", headers={field: known})).status_code == 200
+            await cache.clear()
+
+
 @pytest.mark.parametrize("by", ["endpoint", "dependency"])
 async def test_an_etag_of_the_apps_own_is_the_only_one(connect: Connect, by: str) -> None:
     app, cache = FastAPI(), Cache()

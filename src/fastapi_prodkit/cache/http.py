@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 
+from starlette.types import Scope
+
 __all__ = [
     "Asked",
     "cache_status",
@@ -49,15 +51,17 @@ class Asked:
 
     __slots__ = ("control", "credentials", "if_modified_since", "if_none_match", "range")
 
-    def __init__(self, headers: Iterable[Pair]) -> None:
+    def __init__(self, scope: Scope) -> None:
         self.if_none_match: bytes | None = None
         self.if_modified_since: bytes | None = None
         self.range = False
         self.control: dict[str, str | None] = _NOTHING
         self.credentials: dict[str, str] = _NO_SECRETS
-        for name, value in headers:
+        for name, value in scope["headers"]:
             if name in _ASKED:
                 self._take(name, value)
+        if self.is_conditional and scope["method"] not in ("GET", "HEAD"):  # which alone a 304 can answer
+            self.if_none_match = self.if_modified_since = None
 
     @property
     def is_conditional(self) -> bool:

@@ -72,7 +72,7 @@ class Lane:
     async def find(self, known: Known, scope: Scope) -> Answer | Found | None:
         """The answer; or what was found instead of it, to save the long way the look; or nothing."""
         engine, options, marks = known.way
-        asked = Asked(scope["headers"])
+        asked = Asked(scope)
         if (
             (asked.credentials and not options.is_shared)
             or asked.range

@@ -78,7 +78,7 @@ class CachedRoute:
         scope = request.scope
         plan = self._plans[id(matched(scope))]
         inputs = plan.inputs_now()
-        asked = Asked(scope["headers"])
+        asked = Asked(scope)
         if slot.refresh is not None:
             call = _Call(slot, request, response, kwargs, asked, inputs)
             return await self._fill(call, plan, slot.refresh)
