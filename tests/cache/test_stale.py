@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import Body, Depends, FastAPI, Form, HTTPException, Request
+from fastapi import Body, Depends, FastAPI, Form, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
 
 from fastapi_prodkit import Cache, CacheMiddleware, MemoryBackend
 from fastapi_prodkit.typing import Backend
@@ -71,6 +72,32 @@ async def test_a_stale_answer_is_served_at_once_and_refreshed_once(
         clock.now += 45
         assert (await one.get("/a")).json() == 3, "too old to be served"
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("control", ["must-revalidate", "max-age=10, proxy-revalidate", "s-maxage=10"])
+@pytest.mark.parametrize("option", ["stale", "stale_if_error"])
+@pytest.mark.parametrize("injected", [False, True])
+async def test_what_must_not_be_stale_is_not(
+    connect: Connect, control: str, option: str, *, injected: bool
+) -> None:
+    clock = Clock()
+    app, cache = FastAPI(), Cache(clock=clock)
+    app.add_middleware(CacheMiddleware)
+    status = 200
+
+    @app.get("/")
+    @cache(ttl=10, **{option: 100})  # type: ignore[arg-type]  # seconds, for either
+    async def index(response: Response) -> Any:
+        response.headers["cache-control"] = control
+        response.status_code = status
+        return 1 if injected else JSONResponse(1, status, {"cache-control": control})
+
+    async with connect(app) as client:
+        await client.get("/")
+        assert "hit" in (await client.get("/")).headers["cache-status"]
+        clock.now += 20
+        status = 503
+        assert (await client.get("/")).status_code == 503
 
 
 @pytest.mark.parametrize("kind", ["form", "json", "raw", "raw stream"])

@@ -14,6 +14,7 @@ __all__ = [
     "cache_status",
     "directives",
     "etag_of",
+    "forbids_stale",
     "is_unchanged",
     "not_modified",
     "value_of",
@@ -40,6 +41,7 @@ _KEPT_BY_304 = frozenset(
     (b"cache-control", b"content-location", b"date", b"etag", b"expires", b"vary", b"set-cookie")
 )
 _CONTENT = (b"content-",)
+_UNTIL_ITS_END = frozenset(("must-revalidate", "proxy-revalidate", "s-maxage"))
 
 
 _NOTHING: dict[str, str | None] = {}
@@ -99,6 +101,12 @@ def value_of(headers: Iterable[Pair], name: bytes) -> bytes | None:
     """All values of a field in one, `None` where it is absent."""
     values = [value for key, value in headers if key.lower() == name]
     return b", ".join(values) if values else None
+
+
+def forbids_stale(headers: Iterable[Pair]) -> bool:
+    """Whether a response may on no account be served after its time (RFC 9111 section 4.2.4)."""
+    control = value_of(headers, b"cache-control")
+    return control is not None and not directives(control).keys().isdisjoint(_UNTIL_ITS_END)
 
 
 def etag_of(body: bytes) -> bytes:

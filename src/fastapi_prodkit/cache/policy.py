@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from .._arguments import fraction, seconds
 from ..errors import ConfigurationError
 from .entry import Entry
+from .http import forbids_stale
 
 __all__ = ["Policy"]
 
@@ -57,10 +58,15 @@ class Policy:
 
     def may_serve(self, entry: Entry, now: float) -> bool:
         """Fresh, or stale within the time in which it is served at once."""
-        return now < entry.expires + self.stale and not entry.uncacheable
+        return self._may_serve(entry, now, self.stale)
 
     def may_serve_on_error(self, entry: Entry, now: float) -> bool:
-        return now < entry.expires + max(self.stale, self.stale_if_error) and not entry.uncacheable
+        return self._may_serve(entry, now, max(self.stale, self.stale_if_error))
+
+    def _may_serve(self, entry: Entry, now: float, stale: float) -> bool:
+        if entry.uncacheable or now >= entry.expires + stale:
+            return False
+        return now < entry.expires or not forbids_stale((*entry.headers, *entry.extra))
 
     def wants_refresh(self, entry: Entry, now: float, chance: float) -> bool:
         """Whether this caller should refresh it: it is stale, or it is its turn before the end.
