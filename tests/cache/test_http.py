@@ -111,6 +111,39 @@ async def test_age_grows_and_ends_with_the_ttl(connect: Connect) -> None:
     assert app.state.calls == 2
 
 
+@pytest.mark.parametrize(
+    ("fields", "ttl"),
+    [
+        ({"expires": "Tue, 14 Nov 2023 22:13:30 GMT"}, 10),
+        ({"expires": "Tue, 14 Nov 2023 22:13:30 GMT", "cache-control": "max-age=20"}, 20),
+        ({"expires": "Tue, 14 Nov 2023 23:13:30 GMT"}, 60),
+        ({"expires": "Tue, 14 Nov 2023 22:13:20 GMT"}, 0),
+        ({"expires": "0"}, 0),
+    ],
+)
+async def test_an_answer_ends_with_its_expires(connect: Connect, fields: dict[str, str], ttl: int) -> None:
+    clock = Clock()
+    app, cache = FastAPI(), Cache(clock=clock)
+    app.add_middleware(CacheMiddleware)
+    calls = 0
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def index(response: Response) -> int:
+        nonlocal calls
+        calls += 1
+        response.headers.update(fields)
+        return calls
+
+    async with connect(app) as client:
+        await client.get("/")
+        assert (await client.get("/")).json() == (1 if ttl else 2)
+        clock.now += ttl - 0.5
+        assert (await client.get("/")).json() == (1 if ttl else 3)
+        clock.now += 1
+        assert (await client.get("/")).json() == (2 if ttl else 4)
+
+
 async def test_max_age_tells_clients_that_they_need_not_ask(connect: Connect) -> None:
     async with connect(build(Cache(), max_age=30)) as client:
         for _ in range(2):

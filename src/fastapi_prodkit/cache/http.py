@@ -17,6 +17,7 @@ __all__ = [
     "forbids_stale",
     "is_unchanged",
     "not_modified",
+    "seconds_until",
     "value_of",
 ]
 
@@ -95,6 +96,14 @@ def directives(value: bytes) -> dict[str, str | None]:
         if name:
             found[name.strip().lower()] = argument.strip().strip('"') if equals else None
     return found
+
+
+def seconds_until(date: bytes, now: float) -> float:
+    """From `now` to an Expires field; one that is no date is over (RFC 9111 section 5.3)."""
+    try:
+        return parsedate_to_datetime(date.decode("latin-1")).timestamp() - now
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
 
 
 def value_of(headers: Iterable[Pair], name: bytes) -> bytes | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from starlette.responses import Response
 
 from .entry import Entry
-from .http import Asked, Pair, directives
+from .http import Asked, Pair, directives, seconds_until
 from .policy import Policy
 from .ticket import Ticket
 
@@ -64,7 +64,7 @@ def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: boo
     if headers[len(base) :] != added:
         return "header fields were changed on the way"
     extra, hidden = _by_endpoint(capture.before, added)
-    control = vary = b""
+    control = vary = expires = b""
     for name, value in chain(base, extra):
         lower = name.lower()
         if lower == b"set-cookie":
@@ -75,9 +75,15 @@ def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: boo
             control += b"," + value
         elif lower == b"vary":
             vary += b"," + value
+        elif lower == b"expires":
+            expires = value
     said = directives(control) if control else {}
     varied = vary.decode("latin-1").lower().replace(",", " ").split()
-    ttl = min([capture.ttl, *_seconds(said.get("s-maxage", said.get("max-age")))])
+    now = capture.ticket.now()
+    given = _seconds(said.get("s-maxage", said.get("max-age")))
+    if expires and not given:
+        given.append(seconds_until(expires, now))
+    ttl = min([capture.ttl, *given])
     reason = _objection(said, set(varied) - capture.selecting, ttl)
     if reason is not None:
         return reason
@@ -86,7 +92,6 @@ def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: boo
         ours.append((b"cache-control", capture.cache_control))
     if new := [name for name in capture.vary if name not in varied]:
         ours.append((b"vary", ", ".join(new).encode()))
-    now = capture.ticket.now()
     entry = Entry(
         stamps=b"",
         created=now,
@@ -119,7 +124,7 @@ def _objection(said: dict[str, str | None], unknown: set[str], ttl: float) -> st
             return each
     if unknown:
         return f"varies by {', '.join(sorted(unknown))}"
-    return "max-age=0" if ttl <= 0 else None
+    return "expires at once" if ttl <= 0 else None
 
 
 def _seconds(text: str | None) -> list[float]:
