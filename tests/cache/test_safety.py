@@ -417,6 +417,22 @@ async def test_what_the_endpoint_forbids_is_not_stored(connect: Connect, field: 
     assert "detail=" in answer.headers["cache-status"]
 
 
+@pytest.mark.parametrize("age", ["\u00b2", "-1", "1.5", "x", "", "9" * 400])
+async def test_a_max_age_that_is_none_changes_nothing(connect: Connect, age: str) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def index(response: Response) -> int:
+        response.headers["cache-control"] = f"max-age={age}"
+        return 1
+
+    async with connect(app) as client:
+        assert (await client.get("/")).status_code == 200
+        assert "; hit; ttl=" in (await client.get("/")).headers["cache-status"]
+
+
 async def test_two_apps_on_one_store_do_not_meet(connect: Connect) -> None:
     backend = MemoryBackend()
 

@@ -128,4 +128,4 @@ def _objection(said: dict[str, str | None], unknown: set[str], ttl: float) -> st
 
 
 def _seconds(text: str | None) -> list[float]:
-    return [float(text)] if text is not None and text.isdigit() else []
+    return [float(text)] if text is not None and text.isdecimal() else []
