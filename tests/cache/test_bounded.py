@@ -3,6 +3,8 @@ from __future__ import annotations
 import random
 import struct
 import tracemalloc
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_prodkit import Cache, CacheMiddleware, MemoryBackend
+from fastapi_prodkit._fastapi import Route, iter_routes
 from fastapi_prodkit.backends.memory import MemoryStore
 from fastapi_prodkit.cache.entry import Entry
 from fastapi_prodkit.cache.lane import Lane
@@ -63,6 +66,30 @@ async def test_a_million_keys_stay_inside_the_bytes_they_were_given() -> None:
     assert 4 * 1024 * 1024 * 0.9 < store._entries.size <= 4 * 1024 * 1024
     found = await store.get(f"cache:entry:{999_999:030}", f"cache:entry:{0:030}")
     assert found == [b"%0200d" % 999_999, None]
+
+
+async def test_a_refused_request_costs_the_same_among_many_routes(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+    walks = []
+
+    def watched(routes: Any) -> Iterator[Route]:
+        walks.append(1)
+        return iter_routes(routes)
+
+    monkeypatch.setattr("fastapi_prodkit.cache.route.iter_routes", watched)
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def index(number: int) -> int:
+        return number
+
+    async with connect(app) as client:
+        for number in ("1", "x", "x", "x"):
+            await client.get("/", params={"number": number})
+    assert len(walks) == 1
 
 
 async def test_long_arguments_stay_inside_the_bounds() -> None:

@@ -11,7 +11,7 @@ from .._asgi import Place, lifespan_checked, sink
 from .._startup import check_routes
 from .answer import Answer
 from .lane import Lane
-from .route import prime
+from .route import is_unknown, prime
 from .slot import Slot, serve
 
 __all__ = ["CacheMiddleware"]
@@ -59,5 +59,5 @@ class _Layer:
             return
         slot = Slot(send, dict(scope), self.app, lane=self._lane, found=found)
         await serve(slot, scope, receive)
-        if not slot.spent and hasattr(scope.get("endpoint"), "__prodkit_cached__"):
+        if not slot.spent and is_unknown(scope):
             prime(app)  # a route that was added, or built anew, since

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from .._fastapi import Route, hand_over, identities, iter_routes, matched, scope_around
 from ..errors import ConfigurationError
@@ -27,7 +28,7 @@ from .stamps import stamp_key
 from .storable import Capture
 from .ticket import Ticket, Waiting
 
-__all__ = ["CachedRoute", "prime"]
+__all__ = ["CachedRoute", "is_unknown", "prime"]
 
 _RESPONSE = "prodkit_cache_response"
 
@@ -108,7 +109,11 @@ class CachedRoute:
 
     def is_called(self, kwargs: Mapping[str, Any]) -> bool:
         """Whether it is the endpoint of the request, and not called by another that hands its request on."""
-        return self.response_name in kwargs and id(matched(kwargs[self.request_name].scope)) in self._plans
+        return self.response_name in kwargs and self.knows(kwargs[self.request_name].scope)
+
+    def knows(self, scope: Scope) -> bool:
+        """Whether the route that was matched is one it has learned."""
+        return id(matched(scope)) in self._plans
 
     async def unattached(self, kwargs: dict[str, Any]) -> Any:
         """FastAPI calls it, and no layer has prepared it: a route that is new, or no layer at all.
@@ -295,6 +300,12 @@ class CachedRoute:
 
 def _bypass(reason: str) -> tuple[str, ...]:
     return "fwd=bypass", f'detail="{reason}"'
+
+
+def is_unknown(scope: Scope) -> bool:
+    """Whether the request was for a cached endpoint by a route that it has not learned."""
+    cached = getattr(scope.get("endpoint"), "__prodkit_cached__", None)
+    return isinstance(cached, CachedRoute) and not cached.knows(scope)
 
 
 def prime(app: Any) -> None:
