@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import random
 import struct
+import subprocess
+import sys
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
@@ -90,6 +93,50 @@ async def test_one_function_on_two_methods_shows_each_its_own_fields(connect: Co
     async with connect(app) as client:
         assert "password" in (await client.post("/u")).json()
         assert (await client.get("/u")).json() == {"name": "ann"}
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside"),
+    [
+        ({"response_model": Full}, {"response_model": Public}),
+        ({"response_model": Full | None}, {"response_model": Public | None}),
+        ({"response_model": Full}, {"response_model": Full, "response_model_exclude": {"password"}}),
+        ({}, {"response_model_include": {"name": ...}}),
+    ],
+)
+async def test_one_function_in_two_apps_shows_each_its_own_fields(
+    connect: Connect, inside: dict[str, Any], outside: dict[str, Any]
+) -> None:
+    one, cache = _app()
+    other = FastAPI()
+    other.add_middleware(CacheMiddleware)
+
+    @cache(ttl=60)
+    async def user() -> Any:
+        return Full(name="ann", password="secret")
+
+    one.get("/u", **inside)(user)
+    other.get("/u", **outside)(user)
+    async with connect(one) as inner, connect(other) as outer:
+        for _ in range(2):
+            assert "password" in (await inner.get("/u")).json()
+            answer = await outer.get("/u")
+            assert answer.json() == {"name": "ann"}
+    assert "hit" in answer.headers["cache-status"]
+
+
+def test_a_declaration_has_the_same_text_in_every_process() -> None:
+    script = (
+        "from typing import Annotated, Literal; from pydantic import AfterValidator, BaseModel;"
+        "from fastapi_prodkit.cache.identity import spelled; Item = type('Item', (BaseModel,), {});"
+        "print(spelled(dict[str, Annotated[list[Item] | None, AfterValidator(len)]]),"
+        "spelled({'b', 'a', 'c'}), spelled({'x': {'y': ...}}), spelled(Literal['a']))"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, env=env)
+        for env in ({**os.environ, "PYTHONHASHSEED": seed} for seed in "12")
+    ]
+    assert runs[0].stdout == runs[1].stdout
 
 
 async def test_one_function_behind_two_hosts_shows_each_its_own_fields(connect: Connect) -> None:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from ..errors import ConfigurationError
 
-__all__ = ["digest", "identity", "is_keyable"]
+__all__ = ["digest", "identity", "is_keyable", "spelled"]
 
 _TEXT = (
     uuid.UUID,
@@ -115,6 +115,20 @@ def _compound(value: Any, kind: type) -> str:
 
 def _items(value: Mapping[Any, Any]) -> str:
     return ",".join(sorted([f"{identity(key)}={identity(each)}" for key, each in value.items()]))
+
+
+def spelled(declared: Any) -> str:
+    """The text for a type or an option in a declaration, the same in every process."""
+    if isinstance(declared, dict):
+        return f"{{{','.join(sorted(f'{spelled(key)}:{spelled(each)}' for key, each in declared.items()))}}}"
+    if isinstance(declared, set | frozenset | list | tuple):
+        return f"({','.join(sorted(map(spelled, declared)))})"
+    if declared is None or isinstance(declared, str | bytes | int | float):
+        return repr(declared)
+    if arguments := typing.get_args(declared):
+        return f"{spelled(typing.get_origin(declared))}[{','.join(map(spelled, arguments))}]"
+    kind = declared if isinstance(declared, type) else type(declared)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def is_keyable(annotation: Any) -> bool:

@@ -14,11 +14,23 @@ from starlette.responses import Response
 from .._fastapi import Route, dependants, is_plain, overridden
 from .arguments import Arguments
 from .http import Asked
-from .identity import digest
+from .identity import digest, spelled
 from .inputs import Inputs
 from .options import Options
 
 __all__ = ["Plan"]
+
+_SHAPE = (
+    "response_class",
+    "status_code",
+    "response_model",
+    "response_model_include",
+    "response_model_exclude",
+    "response_model_by_alias",
+    "response_model_exclude_unset",
+    "response_model_exclude_defaults",
+    "response_model_exclude_none",
+)
 
 
 class Plan:
@@ -45,6 +57,7 @@ class Plan:
                 arguments.name,
                 route.host + (route.context.path_format or ""),
                 *sorted(route.methods),  # one function may answer another method with other fields
+                *(spelled(getattr(route.context, name, None)) for name in _SHAPE),  # and in another app
             )
         )
         self.inputs = Inputs.of(route.dependant, shared=options.is_shared, vary=options.vary)
