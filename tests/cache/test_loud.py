@@ -136,6 +136,14 @@ async def test_a_value_without_identity_is_refused_by_name_where_nothing_is_anno
         await load(Session())
 
 
+def test_a_key_that_would_have_to_be_awaited_is_refused() -> None:
+    async def compute(value: int) -> int:
+        return value
+
+    with pytest.raises(ConfigurationError, match="is a coroutine function"):
+        Cache()(ttl=60, key=compute)(compute)
+
+
 def test_a_file_cannot_be_part_of_a_key() -> None:
     app, cache = installed(), Cache()
 

@@ -145,6 +145,11 @@ class Arguments:
 def _names_of(key: Callable[..., Any] | None, arguments: Arguments) -> tuple[str, ...]:
     if key is None:
         return ()
+    if inspect.iscoroutinefunction(key):
+        raise ConfigurationError(
+            f"key= of {arguments.name} is a coroutine function, and a key is made of what is there already: "
+            "give a plain one"
+        )
     names = tuple(inspect.signature(key).parameters)
     unknown = [name for name in names if name not in arguments.signature.parameters]
     if unknown:
