@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from threading import Lock
 from typing import NamedTuple
 
 from ..._arguments import count, function
@@ -30,8 +31,38 @@ class MemoryStore:
     ) -> None:
         self._entries: Held[_Entry] = Held(count("max_bytes", max_bytes, least=1024))
         self._clock = function("clock", clock)
+        self._lock = Lock()  # event loops of several threads may share it
 
     async def get(self, *keys: str) -> list[bytes | None]:
+        with self._lock:
+            return self._values(keys)
+
+    async def set(self, key: str, value: bytes, *, ttl: float) -> None:
+        with self._lock:
+            self._put(key, value, ttl)
+
+    async def add(self, key: str, value: bytes, *, ttl: float) -> bytes:
+        with self._lock:
+            [held] = self._values((key,))
+            if held is not None:
+                return held
+            self._put(key, value, ttl)
+            return value
+
+    async def release(self, key: str, value: bytes) -> bool:
+        with self._lock:
+            [held] = self._values((key,))
+            if held != value:
+                return False
+            self._entries.drop(key)
+            return True
+
+    async def delete(self, *keys: str) -> None:
+        with self._lock:
+            for key in keys:
+                self._entries.drop(key)
+
+    def _values(self, keys: tuple[str, ...]) -> list[bytes | None]:
         now = self._clock()
         entries = self._entries
         found: list[bytes | None] = []
@@ -46,27 +77,6 @@ class MemoryStore:
                 entries.drop(key)
                 found.append(None)
         return found
-
-    async def set(self, key: str, value: bytes, *, ttl: float) -> None:
-        self._put(key, value, ttl)
-
-    async def add(self, key: str, value: bytes, *, ttl: float) -> bytes:
-        [held] = await self.get(key)
-        if held is not None:
-            return held
-        self._put(key, value, ttl)
-        return value
-
-    async def release(self, key: str, value: bytes) -> bool:
-        [held] = await self.get(key)
-        if held != value:
-            return False
-        self._entries.drop(key)
-        return True
-
-    async def delete(self, *keys: str) -> None:
-        for key in keys:
-            self._entries.drop(key)
 
     def _put(self, key: str, value: bytes, ttl: float) -> None:
         if ttl > 0:
