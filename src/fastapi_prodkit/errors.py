@@ -18,6 +18,7 @@ __all__ = [
     "ProdkitError",
     "UnavailableError",
     "phrase",
+    "status_of",
 ]
 
 
@@ -34,6 +35,15 @@ _PHRASES = {
     416: "Range Not Satisfiable",
     422: "Unprocessable Content",
 }
+
+
+def status_of(error: Exception) -> int:
+    """The status that an exception says it is answered with, itself or by `@problem`; 500 if it does not."""
+    if isinstance(error, HTTPException):
+        return error.status_code
+    declared = getattr(error, "__problem__", None)
+    status: int = 500 if declared is None else declared.status
+    return status
 
 
 class ProdkitError(Exception):

@@ -8,11 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, BackgroundTasks, FastAPI, Response
+from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, Response
 from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from fastapi_prodkit import Cache, CacheMiddleware, ConfigurationError, RedisBackend
+from fastapi_prodkit import (
+    Cache,
+    CacheMiddleware,
+    ConfigurationError,
+    ProblemError,
+    ProblemMiddleware,
+    RedisBackend,
+    problem,
+)
 
 from ..servers import RedisServer
 from .conftest import Connect
@@ -103,6 +111,43 @@ async def test_a_5xx_is_replaced_by_the_stale_answer_and_a_4xx_is_not(
                 await asyncio.sleep(0)
         status = 404
         assert (await client.get("/")).status_code == 404
+
+
+@problem(status=404)
+class _GoneError(Exception):
+    pass
+
+
+class _UpstreamError(Exception):
+    status_code = 429  # what another server said to us
+
+
+@pytest.mark.parametrize("error", [_GoneError(), HTTPException(403), ProblemError(410)])
+async def test_an_error_of_the_client_is_told_and_not_replaced_by_the_stale_answer(
+    connect: Connect, error: Exception
+) -> None:
+    clock = Clock()
+    app, cache = FastAPI(), Cache(clock=clock)
+    app.add_middleware(CacheMiddleware)
+    app.add_middleware(ProblemMiddleware)
+    broken: Exception | None = None
+
+    async def compute() -> int:
+        if broken is not None:
+            raise broken
+        return 1
+
+    value = cache(ttl=10, stale_if_error=100)(compute)
+    app.get("/")(cache(ttl=10, stale_if_error=100)(compute))
+    async with connect(app) as client:
+        assert (await client.get("/")).json() == await value() == 1
+        clock.now += 20
+        broken = _UpstreamError()
+        assert (await client.get("/")).json() == await value() == 1
+        broken = error
+        assert (await client.get("/")).status_code in (403, 404, 410)
+        with pytest.raises(type(error)):
+            await value()
 
 
 async def test_a_refresh_that_fails_is_logged_and_the_old_answer_serves_on(

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, status_of
 from .arguments import Arguments
 from .codec import Codec
 from .engine import Engine, Outcome
@@ -72,8 +72,8 @@ class Values:
         try:
             try:
                 value = await compute()
-            except Exception:
-                if last is None:
+            except Exception as error:
+                if last is None or status_of(error) < 500:
                     raise
                 ticket.settle(last)
                 return codec.decode(last.body)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from .._fastapi import Route, hand_over, identities, iter_routes, matched, scope_around
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, status_of
 from .answer import answer, collapsed, in_spite_of_failure
 from .arguments import Arguments
 from .checks import is_checked
@@ -208,7 +208,7 @@ class CachedRoute:
         try:
             value = await self._compute(call.kwargs)
         except Exception as error:
-            if saved is not None and getattr(error, "status_code", 500) >= 500:
+            if saved is not None and status_of(error) >= 500:
                 ticket.settle(saved)
                 return self._saved(call, saved, before)
             ticket.fail(error)
