@@ -417,6 +417,28 @@ async def test_what_the_endpoint_forbids_is_not_stored(connect: Connect, field: 
     assert "detail=" in answer.headers["cache-status"]
 
 
+@pytest.mark.parametrize("field", ["private", "no-store", "no-cache", "private, max-age=60"])
+async def test_what_a_dependency_forbids_is_not_stored(connect: Connect, field: str) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+    calls = []
+
+    async def forbid(response: Response) -> None:
+        response.headers["cache-control"] = field
+
+    @app.get("/", dependencies=[Depends(forbid)])
+    @cache(ttl=60, shared=True)
+    async def index() -> int:
+        calls.append(1)
+        return len(calls)
+
+    async with connect(app) as client:
+        for _ in range(2):
+            answer = await client.get("/")
+            assert answer.headers.get_list("cache-control") == [field]
+    assert len(calls) == 2
+
+
 @pytest.mark.parametrize("age", ["\u00b2", "-1", "1.5", "x", "", "9" * 400])
 async def test_a_max_age_that_is_none_changes_nothing(connect: Connect, age: str) -> None:
     app, cache = FastAPI(), Cache()

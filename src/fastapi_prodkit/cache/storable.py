@@ -84,7 +84,9 @@ def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: boo
     if expires and not given:
         given.append(seconds_until(expires, now))
     ttl = min([capture.ttl, *given])
-    reason = _objection(said, set(varied) - capture.selecting, ttl)
+    injected = b",".join(value for name, value in added if name.lower() == b"cache-control")
+    forbidden = {**said, **directives(injected)} if injected else said
+    reason = _objection(forbidden, set(varied) - capture.selecting, ttl)
     if reason is not None:
         return reason
     ours: list[Pair] = []
