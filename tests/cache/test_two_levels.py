@@ -16,6 +16,7 @@ from fastapi_prodkit import Cache, CacheMiddleware, RedisBackend, TieredBackend
 from tests.servers import RedisServer
 
 from .conftest import Connect
+from .test_http import Clock
 
 
 class Shop:
@@ -121,3 +122,36 @@ async def test_warm_answers_stay_up_while_the_server_is_down_and_its_return_is_n
             await there.status()
             await asyncio.sleep(0.02)
     await there.warm_up()
+
+
+async def test_stale_answers_stay_up_too_while_the_server_is_down(
+    fault_server: RedisServer, connect: Connect
+) -> None:
+    clock = Clock()
+    app = FastAPI()
+    app.add_middleware(CacheMiddleware)
+    async with TieredBackend(RedisBackend(fault_server.url, timeout=0.5)) as backend, connect(app) as client:
+        cache = Cache(backend.store, clock=clock)
+        broken = False
+
+        for option in ("stale", "stale_if_error"):
+
+            @app.get(f"/{option}")
+            @cache(ttl=10, **{option: 100})  # type: ignore[arg-type]  # seconds, for either
+            async def index() -> str:
+                if broken:
+                    raise RuntimeError("broken")
+                return "old"
+
+        async with asyncio.timeout(5):
+            for option in ("stale", "stale_if_error"):
+                while "; hit" not in (await client.get(f"/{option}")).headers["cache-status"]:
+                    await asyncio.sleep(0.005)
+                await client.get(f"/{option}")
+        fault_server.kill()
+        broken = True
+        clock.now += 20
+        for option in ("stale", "stale_if_error"):
+            for _ in range(3):
+                answer = await client.get(f"/{option}")
+                assert (answer.status_code, answer.json()) == (200, "old")
