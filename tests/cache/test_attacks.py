@@ -218,6 +218,29 @@ async def test_files_of_one_name_and_size_are_not_one_body(connect: Connect) -> 
             assert (await client.post("/", files={"file": ("a.txt", text)})).json() == text
 
 
+async def test_a_file_that_a_dependency_has_read_is_part_of_the_body(connect: Connect) -> None:
+    app, cache = _app()
+
+    class Upload(BaseModel):
+        file: UploadFile
+
+    param = Form()
+
+    async def content(upload: Upload = param) -> bytes:
+        return await upload.file.read()
+
+    @app.post("/")
+    @cache(ttl=60, methods=["POST"])
+    async def read(upload: Upload = param, whole: bytes = Depends(content)) -> tuple[bytes, bytes]:
+        return whole, await upload.file.read()
+
+    async with connect(app) as client:
+        for file in (b"one", b"two", b"one"):
+            answer = await client.post("/", files={"file": ("name", file)})
+            assert answer.json() == [file.decode(), ""]
+    assert "hit" in answer.headers["cache-status"]
+
+
 async def test_no_depth_of_a_body_makes_a_difference(connect: Connect) -> None:
     app, cache = _app()
 

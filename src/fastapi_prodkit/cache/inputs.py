@@ -169,8 +169,10 @@ async def body_of(request: Request) -> str:
 async def _form_value(value: UploadFile | str) -> str | list[str]:
     if isinstance(value, str):
         return value
-    content = await value.read()
+    position = value.file.tell()  # a dependency may have read it
     await value.seek(0)
+    content = await value.read()
+    await value.seek(position)
     return [str(value.filename), str(value.content_type), sha256(content).hexdigest()]
 
 
