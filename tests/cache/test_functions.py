@@ -116,7 +116,7 @@ async def test_methods_count_the_object_by_its_own_key(cache: Cache) -> None:
             return self.tenant
 
         @cache(ttl=60)
-        async def find(self, number: int) -> str:
+        async def find(self, number: int = 1) -> str:
             calls.append(number)
             return f"{self.tenant} {number}"
 
@@ -133,6 +133,10 @@ async def test_methods_count_the_object_by_its_own_key(cache: Cache) -> None:
     await Repository("a").find(1)
     await Repository("b").find(1)
     assert len(calls) == 4
+    await cache.invalidate(Repository("a").find, 1)
+    await Repository("a").find(1)
+    await Repository("b").find(1)
+    assert len(calls) == 5
 
 
 async def test_a_value_of_another_shape_is_computed_anew(cache: Cache) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -161,6 +162,8 @@ class Cache:
                 )
             return await self.invalidate_tags(text("tag", kwargs["tag"]))
         route = self._route(cached)
+        if inspect.ismethod(cached) and (args or kwargs):
+            args = (cached.__self__, *args)
         return await self._engine.renew(route.stamps_of(args, kwargs))
 
     async def invalidate_tags(self, *tags: str) -> bool:
