@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pytest
 from fastapi import Depends, FastAPI
@@ -137,6 +138,42 @@ async def test_methods_count_the_object_by_its_own_key(cache: Cache) -> None:
     await Repository("a").find(1)
     await Repository("b").find(1)
     assert len(calls) == 5
+
+
+class Shelf:
+    size = 1
+
+    def __cache_key__(self) -> str:
+        return "of an object, not of the class"
+
+    room: Any
+
+
+class Wide(Shelf):
+    size = 10
+
+
+async def test_class_methods_count_the_class_by_its_name(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    async def room(cls: type[Shelf], number: int) -> int:
+        calls.append(cls)
+        return cls.size * number
+
+    monkeypatch.setattr(Shelf, "room", classmethod(cache(ttl=60)(room)), raising=False)
+    assert [await each.room(2) for each in (Shelf, Wide, Shelf, Wide)] == [2, 20, 2, 20]
+    assert calls == [Shelf, Wide]
+    await cache.invalidate(Wide.room, 2)
+    assert [await each.room(2) for each in (Shelf, Wide)] == [2, 20]
+    assert calls == [Shelf, Wide, Wide]
+
+    class Local(Shelf):
+        pass
+
+    with pytest.raises(ConfigurationError, match="no value identity"):
+        await Local.room(1)
 
 
 async def test_a_value_of_another_shape_is_computed_anew(cache: Cache) -> None:

@@ -81,6 +81,8 @@ def identity(value: Any) -> str:
 
 def _compound(value: Any, kind: type) -> str:
     name = f"{kind.__module__}.{kind.__qualname__}"
+    if isinstance(value, type):
+        return _of_class(value)
     own = getattr(value, "__cache_key__", None)
     if callable(own):
         return f"o{name}({identity(own())})"
@@ -111,6 +113,15 @@ def _compound(value: Any, kind: type) -> str:
         f"a {name} has no value identity, so nothing can be cached by it: give the class a method "
         "`__cache_key__` that returns a value, or say what counts by `key=`"
     )
+
+
+def _of_class(value: type) -> str:
+    if "<locals>" in value.__qualname__:
+        raise ConfigurationError(
+            f"the class {value.__qualname__} is made anew by each call of a function: its name is no value "
+            "identity, so define it in a module, or say what counts by `key=`"
+        )
+    return f"c{value.__module__}.{value.__qualname__}"
 
 
 def _items(value: Mapping[Any, Any]) -> str:
@@ -150,4 +161,5 @@ def is_keyable(annotation: Any) -> bool:
     if kind in _CONTAINERS or getattr(kind, "__module__", "") == "collections.abc":
         arguments = [each for each in typing.get_args(annotation) if each is not ...]
         return all(is_keyable(each) for each in arguments)
-    return issubclass(kind, _VALUES) or dataclasses.is_dataclass(kind) or hasattr(kind, "__cache_key__")
+    known = issubclass(kind, _VALUES) or kind is type or dataclasses.is_dataclass(kind)
+    return known or hasattr(kind, "__cache_key__")
