@@ -144,6 +144,25 @@ def test_a_key_that_would_have_to_be_awaited_is_refused() -> None:
         Cache()(ttl=60, key=compute)(compute)
 
 
+@pytest.mark.parametrize(
+    ("tag", "message"),
+    [
+        ("{", "cannot be filled in"),
+        ("x:{number!x}", "cannot be filled in"),
+        ("x:{number:{width}}", "names 'width', which .* does not take"),
+        ("x:{other}", "names 'other', which .* does not take"),
+        ("x:{holder}", "names 'holder', which has no text but its address.*holder.id"),
+    ],
+)
+def test_a_tag_that_cannot_be_filled_in_is_refused(tag: str, message: str) -> None:
+    async def compute(number: int, holder: Annotated[Session, Depends(session)]) -> int:
+        return number
+
+    with pytest.raises(ConfigurationError, match=message):
+        Cache()(ttl=60, tags=[tag])(compute)
+    Cache()(ttl=60, tags=["{{", "{number:{number}}", "{holder.id!r}"])(compute)
+
+
 def test_a_file_cannot_be_part_of_a_key() -> None:
     app, cache = installed(), Cache()
 

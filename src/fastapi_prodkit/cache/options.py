@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable, Mapping
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
@@ -36,14 +37,19 @@ class Options:
 
     def check(self, arguments: Arguments) -> None:
         """
-        :raises ConfigurationError: if a tag names what the function does not take.
+        :raises ConfigurationError: if a tag names what the function does not take, or what has no text.
         """
         for tag in self.tags:
-            for _, name, _, _ in Formatter().parse(tag):
-                first = name and name.split(".")[0].split("[")[0]
-                if name is not None and first not in arguments.signature.parameters:
+            for name in _names_in(tag):
+                first = name.split(".")[0].split("[")[0]
+                if first not in arguments.signature.parameters:
                     raise ConfigurationError(
                         f"the tag {tag!r} names {name!r}, which {arguments.name} does not take"
+                    )
+                if first == name and not _has_text(arguments.hints.get(name)):
+                    raise ConfigurationError(
+                        f"the tag {tag!r} names {name!r}, which has no text but its address: name what tells "
+                        f"it from others, as in {{{name}.id}}"
                     )
 
     async def call(
@@ -90,3 +96,28 @@ class Options:
     def draw_ttl(self) -> float:
         policy = self.policy
         return policy.ttl * (1 - policy.jitter * random.random()) if policy.jitter else policy.ttl  # noqa: S311 -- spreads load
+
+
+def _names_in(tag: str) -> Iterator[str]:
+    """The names in braces, those in a format specification too."""
+    try:
+        for _, name, specification, conversion in Formatter().parse(tag):
+            if name is not None:
+                if conversion not in (None, "s", "r", "a"):
+                    raise ValueError(f"!{conversion} is no conversion")
+                yield name
+                yield from _names_in(specification or "")
+    except ValueError as error:
+        raise ConfigurationError(
+            f"the tag {tag!r} cannot be filled in: {error}; name an argument, as in 'item:{{item_id}}', and "
+            "double a brace that stands for itself"
+        ) from None
+
+
+def _has_text(hint: Any) -> bool:
+    if typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    if not isinstance(hint, type) or hint is object:
+        return True
+    methods = ("__str__", "__repr__", "__format__")
+    return any(getattr(hint, name) is not getattr(object, name) for name in methods)
