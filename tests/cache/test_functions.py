@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi import Depends, FastAPI
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel, PrivateAttr, SecretStr
 
 from fastapi_prodkit import Cache, CacheMiddleware, ConfigurationError
 
@@ -17,6 +17,23 @@ from .conftest import Connect
 class Rate(BaseModel):
     currency: str
     value: float
+
+
+class Login(BaseModel):
+    password: SecretStr
+
+
+class Shape(BaseModel):
+    pass
+
+
+class Square(Shape):
+    side: int
+
+
+@dataclass(eq=False)
+class Point:
+    x: int
 
 
 @dataclass(frozen=True)
@@ -234,10 +251,31 @@ async def test_a_value_that_would_come_back_different_is_refused(cache: Cache) -
     async def bare():  # type: ignore[no-untyped-def]  # the case
         return Rate(currency="EUR", value=1)
 
+    @cache(ttl=60)
+    async def login() -> Login:
+        return Login(password=SecretStr("secret"))
+
+    @cache(ttl=60)
+    async def shapes() -> list[Shape]:
+        return [Square(side=1)]
+
+    with pytest.raises(ConfigurationError, match=r"shapes returned a list, which would come back"):
+        await shapes()
+    with pytest.raises(ConfigurationError, match=r"login returned a Login, which would come back"):
+        await login()
     with pytest.raises(ConfigurationError, match=r"pair returned .* which would come back from the cache as"):
         await pair()
     with pytest.raises(ConfigurationError, match=r"bare returned .* annotate what"):
         await bare()
+
+
+async def test_a_value_without_an_equality_comes_back_with_the_same_parts(cache: Cache) -> None:
+    @cache(ttl=60)
+    async def points() -> list[Point]:
+        return [Point(1), Point(2)]
+
+    for _ in range(2):
+        assert [point.x for point in await points()] == [1, 2]
 
 
 async def test_a_codec_of_ones_own_stores_anything(cache: Cache) -> None:
