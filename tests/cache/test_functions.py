@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi import Depends, FastAPI
-from pydantic import BaseModel, PrivateAttr, SecretStr
+from pydantic import BaseModel, Field, Json, PrivateAttr, SecretStr, computed_field
 
 from fastapi_prodkit import Cache, CacheMiddleware, ConfigurationError
 
@@ -267,6 +267,46 @@ async def test_a_value_that_would_come_back_different_is_refused(cache: Cache) -
         await pair()
     with pytest.raises(ConfigurationError, match=r"bare returned .* annotate what"):
         await bare()
+
+
+class Camel(BaseModel):
+    user_name: str = Field(alias="userName")
+
+
+class Mixed(Camel):
+    city: str = Field(serialization_alias="town")
+    zip: str = Field(validation_alias="postcode", serialization_alias="code")
+
+
+class Strict(BaseModel, extra="forbid"):
+    side: int
+
+    @computed_field  # type: ignore[prop-decorator]  # as its documentation has it
+    @property
+    def area(self) -> int:
+        return self.side**2
+
+
+class Packed(BaseModel):
+    numbers: Json[list[int]]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Camel(userName="ann"),
+        Mixed.model_validate({"userName": "ann", "city": "x", "postcode": "y"}),
+        Strict(side=2),
+        Packed.model_validate({"numbers": "[1, 2]"}),
+    ],
+)
+async def test_a_model_comes_back_whatever_its_json_is_made_for(cache: Cache, value: BaseModel) -> None:
+    async def compute() -> Any:
+        return value
+
+    compute.__annotations__["return"] = type(value)
+    cached = cache(ttl=60)(compute)
+    assert [await cached(), await cached()] == [value, value]
 
 
 async def test_a_value_without_an_equality_comes_back_with_the_same_parts(cache: Cache) -> None:

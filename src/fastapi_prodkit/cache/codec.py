@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import typing
 from collections.abc import Callable
@@ -13,6 +14,9 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnno
 from ..errors import ConfigurationError
 
 __all__ = ["Codec", "JSONCodec", "codec_for"]
+
+
+_KNOWS_NAMES = "by_name" in inspect.signature(TypeAdapter.validate_json).parameters  # pydantic 2.11
 
 
 @runtime_checkable
@@ -44,7 +48,7 @@ class JSONCodec:
         :raises ConfigurationError: if the value would not come back equal.
         """
         try:
-            data = self._adapter.dump_json(value, warnings="error")
+            data = self._adapter.dump_json(value, by_alias=False, round_trip=True, warnings="error")
             back = self.decode(data)
         except ValueError as error:
             raise ConfigurationError(
@@ -59,6 +63,8 @@ class JSONCodec:
         return data
 
     def decode(self, data: bytes) -> Any:
+        if _KNOWS_NAMES:
+            return self._adapter.validate_json(data, by_alias=False, by_name=True)
         return self._adapter.validate_json(data)
 
     def _looks_like(self, back: Any, value: Any) -> bool:
