@@ -208,6 +208,32 @@ async def test_a_cache_on_the_way_is_told_whose_the_answer_is(
     assert "hit" in anns.headers["cache-status"]
 
 
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("field", ["x-token", "cookie"])
+async def test_the_answer_for_a_group_is_not_handed_on_by_a_cache_on_the_way(
+    connect: Connect, field: str, *, shared: bool
+) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+    schemes: dict[str, Any] = {"x-token": APIKeyHeader(name="X-Token"), "cookie": APIKeyCookie(name="id")}
+
+    async def plan_of(user: str = Security(schemes[field])) -> str:
+        return {"ann": "paid"}.get(user, "free")
+
+    @app.get("/")
+    @cache(ttl=60, max_age=60, key=lambda plan: plan, shared=shared)
+    async def index(plan: str = Depends(plan_of)) -> str:
+        return plan
+
+    async with connect(app) as client:
+        for user, plan in (("ann", "paid"), ("bob", "free"), ("eve", "free")):
+            secret = user if field == "x-token" else f"id={user}"
+            answer = await client.get("/", headers={field: secret})
+            assert answer.json() == plan
+            assert answer.headers["cache-control"] == ("max-age=60" if shared else "private, max-age=60")
+    assert "hit" in answer.headers["cache-status"], "it is the answer for the group"
+
+
 async def test_a_refresh_after_a_change_of_plan_leaves_the_answer_of_the_old_plan_alone(
     connect: Connect,
 ) -> None:

@@ -126,6 +126,7 @@ class Cache:
             policy=Policy(ttl, stale, stale_if_error, early, jitter),
             tags=names("tags", tags),
             is_shared=shared or key is not None,
+            is_grouped=key is not None and not shared,
             vary=tuple(field_name("vary", name).decode() for name in names("vary", vary)),
             methods=frozenset(method.upper() for method in names("methods", methods)),
             max_age=seconds("max_age", max_age, zero=True),

@@ -36,6 +36,7 @@ class Inputs:
         request.
     :param readers: who takes the raw request without saying what of it, and so may read anything.
     :param credentials: whether requests with credentials of their own have answers of their own.
+    :param grouped: whether credentials select the answer by way of what `key=` makes of them.
     :param overrides: stands for the overriding dependencies: what one returns need not be in the request.
     """
 
@@ -46,12 +47,14 @@ class Inputs:
     reads: tuple[Read, ...]
     readers: tuple[str, ...]
     credentials: bool
+    grouped: bool
     overrides: str = ""
 
     @classmethod
-    def of(cls, dependant: Dependant, *, shared: bool, vary: Collection[str]) -> Inputs:
+    def of(cls, dependant: Dependant, *, shared: bool, grouped: bool, vary: Collection[str]) -> Inputs:
         """
         :param shared: whether credentials do not count, were they declared or not.
+        :param grouped: whether they count by way of a key.
         :param vary: further header fields that count, in lower case.
         :raises ConfigurationError: if something that is declared cannot be part of a key.
         """
@@ -78,9 +81,9 @@ class Inputs:
                 read = getattr(each.call, "__prodkit_reads__", None) or _read_by_scheme(each.call)
                 if read is None:
                     readers.append(_name(each.call))
-                elif not shared:
+                else:
                     reads.append(read)
-                    headers |= _field_of_scheme(each.call)
+                    headers |= set() if shared else _field_of_scheme(each.call)
         if shared:
             headers -= set(CREDENTIALS).difference(vary)
         if readers:
@@ -93,6 +96,7 @@ class Inputs:
             tuple(reads),
             tuple(readers),
             not shared,
+            grouped,
         )
 
     def vary(self, credentials: Iterable[str]) -> tuple[str, ...]:
@@ -100,23 +104,25 @@ class Inputs:
         selecting = dict.fromkeys(self.headers)
         if self.cookies:
             selecting["cookie"] = None
-        if self.credentials:
+        if self.credentials or self.grouped:
             selecting.update(dict.fromkeys(credentials))
         return tuple(selecting)
 
     def is_personal(self, request: HTTPConnection, credentials: Mapping[str, str]) -> bool:
         """Whether the answer to this request is for those alone who have its credentials."""
-        return self.credentials and (bool(credentials) or any(read(request) for read in self.reads))
+        personal = self.credentials or self.grouped
+        return personal and (bool(credentials) or any(read(request) for read in self.reads))
 
     @property
     def selecting(self) -> frozenset[str]:
         """Every request header field that is part of the key."""
-        return frozenset(self.vary(CREDENTIALS))
+        return frozenset(self.vary(CREDENTIALS if self.credentials else ()))
 
     @property
     def is_only_the_url(self) -> bool:
         """Whether nothing but path and query, and credentials if there are any, selects the answer."""
-        return not (self.headers or self.cookies or self.has_body or self.reads or self.readers)
+        reads = self.credentials and self.reads
+        return not (self.headers or self.cookies or self.has_body or reads or self.readers)
 
     def collect(self, parts: list[str], request: Request, credentials: Mapping[str, str]) -> None:
         """Add what this request holds for each input, present and absent told apart."""
@@ -136,7 +142,7 @@ class Inputs:
         for name in self.cookies:
             value = request.cookies.get(name)
             parts += _several([] if value is None else [value])
-        for read in self.reads:
+        for read in self.reads if self.credentials else ():
             found = read(request)
             parts += _several([] if found is None else [found])
         if self.readers:

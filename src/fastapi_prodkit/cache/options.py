@@ -28,6 +28,7 @@ class Options:
     policy: Policy
     tags: tuple[str, ...]
     is_shared: bool
+    is_grouped: bool
     vary: tuple[str, ...]
     methods: frozenset[str]
     max_age: float

@@ -60,7 +60,7 @@ class Plan:
                 *(spelled(getattr(route.context, name, None)) for name in _SHAPE),  # and in another app
             )
         )
-        self.inputs = Inputs.of(route.dependant, shared=options.is_shared, vary=options.vary)
+        self.inputs = self._inputs_of(route.dependant)
         self._provider = getattr(route.context, "dependency_overrides_provider", None)
         self._overridden: tuple[list[tuple[Any, Any]], Inputs] = ([], self.inputs)
         self._stamps = options.static_stamps(arguments, "route")
@@ -93,10 +93,13 @@ class Plan:
             known = self.inputs
             if any(each.call in overrides for each in dependants(self.route.dependant)):
                 dependant = overridden(self.route.dependant, overrides)
-                known = Inputs.of(dependant, shared=self.options.is_shared, vary=self.options.vary)
-                known = replace(known, overrides=token_hex(8))
+                known = replace(self._inputs_of(dependant), overrides=token_hex(8))
             self._overridden = (items, known)
         return known
+
+    def _inputs_of(self, dependant: Dependant) -> Inputs:
+        options = self.options
+        return Inputs.of(dependant, shared=options.is_shared, grouped=options.is_grouped, vary=options.vary)
 
     def key(
         self,
