@@ -110,6 +110,22 @@ async def test_long_arguments_stay_inside_the_bounds() -> None:
     assert held < 500_000
 
 
+def test_long_header_fields_stay_inside_the_bounds() -> None:
+    def read(number: int) -> None:
+        entry = Entry(b"", 1.0, 2.0, 0.0, b"", headers=((b"link", b"%d" % number * 50_000),))
+        assert Entry.from_bytes(entry.to_bytes()) == entry
+
+    read(0)
+    tracemalloc.start()
+    try:
+        for number in range(1, 50):
+            read(number)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 500_000
+
+
 async def test_bodies_over_a_size_are_not_stored_and_values_neither() -> None:
     store = MemoryStore()
     cache = Cache(store, max_bytes=1000)

@@ -69,7 +69,8 @@ class Entry:
             if magic != _MAGIC or not created <= expires < math.inf:
                 return None
             start = _HEAD.size + stamps
-            headers, extra, hidden = _fields(raw[start : start + size])
+            fields = _fields if size <= _SHORT else _fields.__wrapped__
+            headers, extra, hidden = fields(raw[start : start + size])
             body = raw[start + size :]
             if len(body) != length:
                 return None
@@ -92,6 +93,7 @@ class Entry:
         )
 
 
+_SHORT = 2048  # bytes; what is longer is not held outside of the store's bounds
 _Pairs = tuple[tuple[bytes, bytes], ...]
 
 
