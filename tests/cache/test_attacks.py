@@ -241,6 +241,36 @@ async def test_a_file_that_a_dependency_has_read_is_part_of_the_body(connect: Co
     assert "hit" in answer.headers["cache-status"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_one"),
+    [
+        ("application/json", True),
+        ("APPLICATION/JSON; charset=utf-8", True),
+        ("application/problem+json", True),
+        ("application/jsonlines", False),
+        ("text/json", False),
+        ("text/plain; of=json", False),
+    ],
+)
+async def test_two_spellings_are_one_body_only_where_they_are_read_as_json(
+    connect: Connect, kind: str, *, is_one: bool
+) -> None:
+    app, cache = _app()
+    calls = []
+
+    @app.post("/")
+    @cache(ttl=60, methods=["POST"])
+    async def read(body: Annotated[Any, Body()]) -> str:
+        calls.append(body)
+        return repr(body)
+
+    async with connect(app) as client:
+        for body in (b"[1,2]", b"[1, 2]"):
+            answer = await client.post("/", content=body, headers={"content-type": kind})
+            assert answer.json() == repr([1, 2] if is_one else body)
+    assert len(calls) == (1 if is_one else 2)
+
+
 async def test_no_depth_of_a_body_makes_a_difference(connect: Connect) -> None:
     app, cache = _app()
 

@@ -166,10 +166,16 @@ async def body_of(request: Request) -> str:
         return json.dumps([(name, await _form_value(value)) for name, value in form.multi_items()])
     body, kind = await request.body(), request.headers.get("content-type", "")
     text = body.decode("latin-1")
-    if "json" in kind:
+    if _is_json(kind):
         with suppress(ValueError, RecursionError):  # FastAPI could read it where fewer frames were open
             text = json.dumps(json.loads(body), sort_keys=True)
     return f"{kind}\n{text}"
+
+
+def _is_json(kind: str) -> bool:
+    """Whether FastAPI reads a body of this type as JSON, and does not hand over its bytes."""
+    name = kind.partition(";")[0].strip().lower()
+    return name == "application/json" or (name.startswith("application/") and name.endswith("+json"))
 
 
 async def _form_value(value: UploadFile | str) -> str | list[str]:
