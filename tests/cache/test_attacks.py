@@ -271,6 +271,19 @@ async def test_two_spellings_are_one_body_only_where_they_are_read_as_json(
     assert len(calls) == (1 if is_one else 2)
 
 
+async def test_the_order_of_a_body_counts(connect: Connect) -> None:
+    app, cache = _app()
+
+    @app.post("/")
+    @cache(ttl=60, methods=["POST"])
+    async def columns(body: dict[str, int]) -> list[str]:
+        return list(body)
+
+    async with connect(app) as client:
+        for body in ({"a": 1, "b": 2}, {"b": 2, "a": 1}):
+            assert (await client.post("/", json=body)).json() == list(body)
+
+
 async def test_no_depth_of_a_body_makes_a_difference(connect: Connect) -> None:
     app, cache = _app()
 

@@ -168,7 +168,7 @@ async def body_of(request: Request) -> str:
     text = body.decode("latin-1")
     if _is_json(kind):
         with suppress(ValueError, RecursionError):  # FastAPI could read it where fewer frames were open
-            text = json.dumps(json.loads(body), sort_keys=True)
+            text = json.dumps(json.loads(body))
     return f"{kind}\n{text}"
 
 
