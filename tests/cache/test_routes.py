@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
+import pytest
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Response
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel, HttpUrl, IPvAnyAddress, PastDate, PostgresDsn, TypeAdapter
 
 from fastapi_prodkit import Cache, CacheMiddleware
 
@@ -164,3 +165,31 @@ async def test_a_route_of_an_included_router_below_a_mount_is_cached(cache: Cach
             for branch in ("/a", "/b")
         ]
     assert first == second == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "two"),
+    [
+        (AwareDatetime, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"),
+        (PastDate, "2020-01-01", "2020-01-02"),
+        (HttpUrl, "http://a.test/", "http://b.test/"),
+        (PostgresDsn, "postgres://u:p@a/d", "postgres://u:p@b/d"),
+        (IPvAnyAddress, "192.0.2.1", "2001:db8::1"),
+    ],
+)
+async def test_types_of_pydantic_are_values(
+    cache: Cache, connect: Connect, kind: Any, one: str, two: str
+) -> None:
+    app = FastAPI()
+    app.add_middleware(CacheMiddleware)
+
+    async def index(value: Any) -> str:
+        return str(value)
+
+    index.__annotations__["value"] = kind
+    app.get("/")(cache(ttl=60)(index))
+    async with connect(app) as client:
+        for value in (one, two, one):
+            answer = await client.get("/", params={"value": value})
+            assert answer.json() == str(TypeAdapter(kind).validate_python(value))
+    assert "hit" in answer.headers["cache-status"]

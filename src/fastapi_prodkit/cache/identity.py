@@ -16,6 +16,7 @@ from hashlib import blake2b
 from typing import Any
 
 from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic_core import MultiHostUrl, Url
 
 from ..errors import ConfigurationError
 
@@ -32,7 +33,10 @@ _TEXT = (
     ipaddress.IPv6Address,
     ipaddress.IPv4Network,
     ipaddress.IPv6Network,
+    Url,
+    MultiHostUrl,
 )
+_OF_PYDANTIC = ("pydantic.types", "pydantic.networks")  # what validates to something above, and URLs
 _VALUES: tuple[type, ...] = (
     type(None),
     bool,
@@ -99,7 +103,7 @@ def _compound(value: Any, kind: type) -> str:
         return f"d{name}({_items(fields)})"
     if isinstance(value, datetime.timedelta):
         return f"t({value.days},{value.seconds},{value.microseconds})"
-    if isinstance(value, _TEXT):
+    if isinstance(value, _TEXT) or kind.__module__ == "pydantic.networks":
         return f"v{name}({identity(str(value))}{getattr(value, 'fold', '')})"
     if isinstance(value, list | tuple):
         return f"l{name}({','.join([identity(each) for each in value])})"
@@ -161,5 +165,5 @@ def is_keyable(annotation: Any) -> bool:
     if kind in _CONTAINERS or getattr(kind, "__module__", "") == "collections.abc":
         arguments = [each for each in typing.get_args(annotation) if each is not ...]
         return all(is_keyable(each) for each in arguments)
-    known = issubclass(kind, _VALUES) or kind is type or dataclasses.is_dataclass(kind)
-    return known or hasattr(kind, "__cache_key__")
+    known = issubclass(kind, _VALUES) or kind is type or kind.__module__ in _OF_PYDANTIC
+    return known or dataclasses.is_dataclass(kind) or hasattr(kind, "__cache_key__")
