@@ -337,3 +337,32 @@ async def test_cache_status_says_why_on_every_response(connect: Connect) -> None
         assert ranged.headers["cache-status"] == 'prodkit; fwd=bypass; detail="range"'
         with cache.disabled():
             assert "disabled" in (await client.get("/")).headers["cache-status"]
+
+
+async def test_cache_status_is_on_what_is_refused_before_the_endpoint_too(connect: Connect) -> None:
+    app, inner, cache = FastAPI(), FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+    inner.add_middleware(CacheMiddleware)
+
+    async def door(closed: bool = False) -> None:
+        if closed:
+            raise HTTPException(401)
+
+    @cache(ttl=60)
+    async def index(number: int = 1) -> int:
+        return number
+
+    app.get("/", dependencies=[Depends(door)])(index)
+    app.get("/plain", dependencies=[Depends(door)])(lambda: 1)
+    inner.get("/", dependencies=[Depends(door)])(index)
+    app.mount("/inner", inner)
+    refused = 'prodkit; fwd=bypass; detail="answered before the endpoint"'
+    async with connect(app) as client:
+        for path in ("/", "/inner/"):
+            assert (await client.get(path)).headers.get_list("cache-status") == ["prodkit; fwd=miss; stored"]
+            for query in ("closed=1", "number=x"):
+                answer = await client.get(f"{path}?{query}")
+                assert answer.status_code in (401, 422)
+                assert answer.headers.get_list("cache-status") == [refused]
+        assert "cache-status" not in (await client.get("/plain")).headers
+        assert "cache-status" not in (await client.get("/plain?closed=1")).headers

@@ -33,7 +33,7 @@ class Slot:
     """One request's. Until it is armed it hands messages through.
 
     :param send: of the server.
-    :param original: the scope as it was before the router.
+    :param original: the scope as it was before the router; `live` is the one that the router writes to.
     :param router: what to call to have the same request answered again.
     :param refresh: the ticket that this request is there to fill: nobody waits for its response.
     :param lane: what to teach the way to this answer.
@@ -50,6 +50,7 @@ class Slot:
         "capture",
         "found",
         "lane",
+        "live",
         "note",
         "original",
         "refresh",
@@ -69,7 +70,7 @@ class Slot:
         found: Found | None = None,
     ) -> None:
         self._send = send
-        self.original = original
+        self.original = self.live = original
         self.router = router
         self.refresh = refresh
         self.lane = lane
@@ -104,9 +105,15 @@ class Slot:
                 return
             await capture.ticket.decline()
             note = cache_status(capture.fwd, f'detail="{kept}"')
+        elif note is None and not self.spent and self._is_of_a_cached_route():
+            note = cache_status("fwd=bypass", 'detail="answered before the endpoint"')
         if note is not None:
             message = {**message, "headers": [*message.get("headers", ()), note]}
         await self._send(message)
+
+    def _is_of_a_cached_route(self) -> bool:
+        cached = getattr(self.live.get("endpoint"), "__prodkit_cached__", None)
+        return cached is not None and self.live.get(SLOT) is self and cached.knows(self.live)
 
     def _is_of_a_handler(self) -> str:
         """FastAPI answers an exception while it handles it: whatever the status, nothing to keep."""
@@ -186,6 +193,7 @@ def slot_of(request: Any) -> Slot | None:
 async def serve(slot: Slot, scope: Scope, receive: Receive) -> None:
     """Have the router answer `scope` through `slot`, and see its ticket closed."""
     scope[SLOT] = slot
+    slot.live = scope
     try:
         await slot.router(scope, receive, slot.send)
     except Exception as error:
@@ -193,6 +201,7 @@ async def serve(slot: Slot, scope: Scope, receive: Receive) -> None:
             slot.capture.ticket.fail(error)
         raise
     finally:
+        slot.live = slot.original  # or the two would hold each other until the garbage collector comes
         if slot.capture is not None:
             await slot.capture.ticket.close()
 
