@@ -35,6 +35,7 @@ __all__ = [
     "default_handlers",
     "dependants",
     "field_names",
+    "foreign_class",
     "hand_over",
     "identities",
     "is_plain",
@@ -219,6 +220,14 @@ def is_plain(app: Any, route: Route) -> bool:
     no mount, no host, no route class or router that may look at more."""
     contexts = list(iter_route_contexts(app.routes))
     return not route.mount and all(type(each.original_route) in _PLAIN_ROUTES for each in contexts)
+
+
+def foreign_class(route: Route) -> str | None:
+    """The name of a route class that handles requests in its own way, if that is not FastAPI's."""
+    kind = type(route.context.original_route)
+    names = ("get_route_handler", "handle")
+    is_own = all(getattr(kind, name, None) is getattr(APIRoute, name) for name in names)
+    return None if is_own else kind.__qualname__
 
 
 def around_router(router: ASGIApp) -> ASGIApp:

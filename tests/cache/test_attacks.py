@@ -16,9 +16,10 @@ from typing import Annotated, Any
 
 import httpx2
 import pytest
-from fastapi import Body, Depends, FastAPI, Form, Request, Response, UploadFile
+from fastapi import APIRouter, Body, Depends, FastAPI, Form, Request, Response, UploadFile
 from fastapi.exceptions import ResponseValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.routing import Host, Mount, Router
@@ -577,6 +578,40 @@ async def test_what_any_middleware_on_the_way_adds_is_not_kept(connect: Connect,
             answer = await client.get("/m/", headers={"number": number})
             assert answer.headers.get_list("x-number") == [number]
     assert "add CacheMiddleware to it" in answer.headers["cache-status"]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_route_class_that_handles_requests_itself_is_private(
+    connect: Connect, *, shared: bool
+) -> None:
+    class Named(APIRoute):
+        def get_route_handler(self) -> Any:
+            handle = super().get_route_handler()
+
+            async def named(request: Request) -> Response:
+                response = await handle(request)
+                response.headers.append("x-number", request.headers["number"])
+                return response
+
+            return named
+
+    app, cache = _app()
+    router = APIRouter(route_class=Named)
+
+    @router.get("/")
+    @cache(ttl=60, shared=shared)
+    async def page() -> str:
+        return "x"
+
+    app.include_router(router, prefix="/r")
+    async with connect(app) as client:
+        for number in ("1", "2"):
+            answer = await client.get("/r/", headers={"number": number})
+            assert answer.headers.get_list("x-number")[-1] == number
+    if not shared:
+        assert answer.headers.get_list("x-number") == ["2"]
+        assert "Named reads the raw request" in answer.headers["cache-status"]
+    assert ("hit" in answer.headers["cache-status"]) is shared
 
 
 VALUES = {f"key {n}": b"%d" % n * (n % 7 * 2000 + 1) for n in range(100)}

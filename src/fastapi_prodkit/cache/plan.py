@@ -11,7 +11,7 @@ from fastapi.dependencies.models import Dependant
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .._fastapi import Route, dependants, is_plain, overridden
+from .._fastapi import Route, dependants, foreign_class, is_plain, overridden
 from .arguments import Arguments
 from .http import Asked
 from .identity import digest, spelled
@@ -99,7 +99,10 @@ class Plan:
 
     def _inputs_of(self, dependant: Dependant) -> Inputs:
         options = self.options
-        return Inputs.of(dependant, shared=options.is_shared, grouped=options.is_grouped, vary=options.vary)
+        inputs = Inputs.of(dependant, shared=options.is_shared, grouped=options.is_grouped, vary=options.vary)
+        if (handler := foreign_class(self.route)) is not None:
+            inputs = replace(inputs, readers=(*inputs.readers, handler), query=None)
+        return inputs
 
     def key(
         self,
