@@ -159,3 +159,19 @@ async def test_ways_that_depend_on_more_than_the_url_are_not_shortened(
                 assert answer.status_code == 200
         assert "; hit" in answer.headers["cache-status"]
         assert len(routed) == 3, kind
+
+
+async def test_a_route_that_was_removed_is_gone_from_the_short_way_too(connect: Connect) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def index() -> int:
+        return 1
+
+    async with connect(app) as client:
+        for _ in range(2):
+            assert (await client.get("/")).status_code == 200
+        app.router.routes.pop()
+        assert (await client.get("/")).status_code == 404

@@ -49,6 +49,7 @@ class _Layer:
         if len(app.router.routes) != self._primed:
             prime(app)
             self._primed = len(app.router.routes)
+            self._lane = Lane()  # a way that was learned may lead elsewhere now
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
