@@ -38,7 +38,6 @@ __all__ = [
     "foreign_class",
     "hand_over",
     "identities",
-    "is_plain",
     "is_signal",
     "iter_routes",
     "let_413_pass",
@@ -75,6 +74,8 @@ class Route:
     :param host: the template of the host that it answers for; empty where any host will do.
     :param behind: what is nearest to it of the mounted apps that have middleware, or of the middleware of
         mounts; `None` if there is none on the way.
+    :param is_plain: whether the URL alone leads to it, and FastAPI's own code alone from there to the
+        endpoint: no mount, no host, no route class or router that may look at more.
     """
 
     path: str
@@ -85,17 +86,23 @@ class Route:
     dependant: Dependant | None
     context: RouteContext
     behind: Any
+    is_plain: bool
 
 
-def iter_routes(routes: Any, mount: str = "", host: str = "", behind: Any = None) -> Iterator[Route]:
+def iter_routes(
+    routes: Any, mount: str = "", host: str = "", behind: Any = None, *, is_top: bool = True
+) -> Iterator[Route]:
     """Every endpoint below `routes` (an `app.routes`), those of mounted apps too."""
-    for context in iter_route_contexts(routes):
+    contexts = list(iter_route_contexts(routes))
+    is_plain = is_top and all(type(each.original_route) in _PLAIN_ROUTES for each in contexts)
+    for context in contexts:
         route = context._effective_route
         if isinstance(route, Mount):
             nearer = _in_between(route.app, route._base_app) or behind
-            yield from iter_routes(route.routes or [], mount + route.path, host, nearer)
+            yield from iter_routes(route.routes or [], mount + route.path, host, nearer, is_top=False)
         elif isinstance(route, Host):
-            yield from iter_routes(route.routes or [], mount, route.host, _in_between(route.app) or behind)
+            nearer = _in_between(route.app) or behind
+            yield from iter_routes(route.routes or [], mount, route.host, nearer, is_top=False)
         elif context.endpoint is not None and context.path_format is not None:
             yield Route(
                 path=mount + context.path_format,
@@ -106,6 +113,7 @@ def iter_routes(routes: Any, mount: str = "", host: str = "", behind: Any = None
                 dependant=getattr(context, "dependant", None),
                 context=context,
                 behind=behind,
+                is_plain=is_plain,
             )
 
 
@@ -213,13 +221,6 @@ def matched(scope: Scope) -> Any:
     if found is None:
         found = scope.get("route")
     return scope.get("endpoint") if found is None else found
-
-
-def is_plain(app: Any, route: Route) -> bool:
-    """Whether the URL alone leads to the route, and FastAPI's own code alone from there to the endpoint:
-    no mount, no host, no route class or router that may look at more."""
-    contexts = list(iter_route_contexts(app.routes))
-    return not route.mount and all(type(each.original_route) in _PLAIN_ROUTES for each in contexts)
 
 
 def foreign_class(route: Route) -> str | None:

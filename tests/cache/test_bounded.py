@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_prodkit import Cache, CacheMiddleware, MemoryBackend
 from fastapi_prodkit._fastapi import Route, iter_routes
+from fastapi_prodkit._startup import check_routes
 from fastapi_prodkit.backends.memory import MemoryStore
 from fastapi_prodkit.cache.entry import Entry
 from fastapi_prodkit.cache.lane import Lane
@@ -90,6 +92,31 @@ async def test_a_refused_request_costs_the_same_among_many_routes(
         for number in ("1", "x", "x", "x"):
             await client.get("/", params={"number": number})
     assert len(walks) == 1
+
+
+def test_a_start_walks_the_routes_once_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks = []
+
+    def watched(routes: Any) -> Any:
+        walks.append(1)
+        return iter_route_contexts(routes)
+
+    monkeypatch.setattr("fastapi_prodkit._fastapi.iter_route_contexts", watched)
+    counts = []
+    for routes in (2, 20):
+        app, cache = FastAPI(), Cache()
+        app.add_middleware(CacheMiddleware)
+        for number in range(routes):
+
+            @app.get(f"/{number}")
+            @cache(ttl=60)
+            async def index() -> int:
+                return 1
+
+        walks.clear()
+        check_routes(app)
+        counts.append(len(walks))
+    assert counts[0] == counts[1]
 
 
 async def test_long_arguments_stay_inside_the_bounds() -> None:

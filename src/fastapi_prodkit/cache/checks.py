@@ -46,7 +46,7 @@ def is_checked(app: Any, route: Route, wrapper: Any, arguments: Arguments, optio
             f"@cache on {'/'.join(sorted(route.methods)) or 'WebSocket'} {route.path} keeps nothing: "
             "it caches GET; for another method say so, as in methods=['POST']"
         )
-    if not any(_has_layer(each) for each in (app, *mounted_apps(app))):
+    if not _has_layer(app) and not any(map(_has_layer, mounted_apps(app))):
         raise ConfigurationError(
             f"{route.path} is cached, but the cache is not installed: app.add_middleware(CacheMiddleware)"
         )

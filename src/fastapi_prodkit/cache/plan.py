@@ -11,7 +11,7 @@ from fastapi.dependencies.models import Dependant
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .._fastapi import Route, dependants, foreign_class, is_plain, overridden
+from .._fastapi import Route, dependants, foreign_class, overridden
 from .arguments import Arguments
 from .http import Asked
 from .identity import digest, spelled
@@ -36,11 +36,10 @@ _SHAPE = (
 class Plan:
     """Keys and stamps for the requests of one route.
 
-    :param app: the app that the capturing layer stands in.
     :raises ConfigurationError: if the answers of the route cannot be cached.
     """
 
-    def __init__(self, app: Any, route: Route, arguments: Arguments, options: Options) -> None:
+    def __init__(self, route: Route, arguments: Arguments, options: Options) -> None:
         assert route.dependant is not None
         path, query = (
             tuple(sorted(each.name for each in fields))
@@ -75,7 +74,7 @@ class Plan:
             else None
         )
         self.has_lane = (
-            is_plain(app, route)
+            route.is_plain
             and not route.dependant.dependencies
             and arguments.key is None
             and self.inputs.is_only_the_url

@@ -57,7 +57,7 @@ class CachedRoute:
         self.response_name = _RESPONSE
         self._plans: dict[int, Plan] = {}
 
-    def attach(self, app: Any, route: Route) -> None:
+    def attach(self, route: Route) -> None:
         """Learn a route that leads here.
 
         :raises ConfigurationError: if its answers cannot be cached.
@@ -66,7 +66,7 @@ class CachedRoute:
             return
         key = id(identities(route)[0])
         if key not in self._plans:
-            self._plans[key] = Plan(app, route, self.arguments, self.options)
+            self._plans[key] = Plan(route, self.arguments, self.options)
             self.request_name, self.response_name = hand_over(
                 route.dependant, request=HANDED_OVER, response=_RESPONSE
             )
@@ -295,7 +295,7 @@ class CachedRoute:
         :raises ConfigurationError: with the mend.
         """
         if is_checked(app, route, self.wrapper, self.arguments, self.options):
-            self.attach(app, route)
+            self.attach(route)
 
 
 def _bypass(reason: str) -> tuple[str, ...]:
@@ -313,4 +313,4 @@ def prime(app: Any) -> None:
     for route in iter_routes(app.routes):
         cached = getattr(route.endpoint, "__prodkit_cached__", None)
         if isinstance(cached, CachedRoute) and cached.wrapper is route.endpoint:
-            cached.attach(app, route)
+            cached.attach(route)

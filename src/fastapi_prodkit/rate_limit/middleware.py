@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._arguments import instance
 from .._asgi import Place, layers, lifespan_checked, place_of, sink
-from .._fastapi import Route, is_plain, iter_routes, overridden, put_ahead
+from .._fastapi import Route, iter_routes, overridden, put_ahead
 from .._routes import RouteTable
 from .._startup import check_routes
 from ..errors import ConfigurationError
@@ -70,7 +70,6 @@ class _Layer:
         self._everywhere = everywhere
         self.refusals = refusals
         self.legacy_headers = legacy_headers
-        self._app: Any = None
         self._routes: RouteTable | None = None
         self._bound: dict[tuple[int, str], tuple[Route, Bound]] = {}
 
@@ -97,7 +96,7 @@ class _Layer:
 
     async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
         """After the checks, in which a cache still adds to what its routes are called with."""
-        for route in iter_routes(self._app.routes):
+        for route in iter_routes(scope["app"].routes):
             count = leading(route)
             if count:
                 put_ahead(route, count, partial(_Ahead, route))
@@ -105,7 +104,6 @@ class _Layer:
 
     def _begin(self, app: Any) -> None:
         warn_of_trust()
-        self._app = app
         self._routes = RouteTable(app)
         document(app, everywhere=self._everywhere)
 
@@ -127,7 +125,7 @@ class _Layer:
         known = self._bound.get((id(route), method))
         if known is None or known[0] is not route:
             known = self._bound[id(route), method] = (route, bind(route, method))
-            known[1].is_early = known[1].is_early and is_plain(self._app, route)
+            known[1].is_early = known[1].is_early and route.is_plain
         return known[1] if known[1].groups else None
 
 
