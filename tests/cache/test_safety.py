@@ -234,6 +234,36 @@ async def test_the_answer_for_a_group_is_not_handed_on_by_a_cache_on_the_way(
     assert "hit" in answer.headers["cache-status"], "it is the answer for the group"
 
 
+async def test_a_cookie_that_a_dependency_sets_is_not_handed_on_by_a_cache_on_the_way(
+    connect: Connect,
+) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+
+    async def visit(response: Response, new: Annotated[bool, Header()] = False) -> None:
+        if new:
+            response.set_cookie("visit", token_urlsafe(8))
+
+    @app.get("/{kind}", dependencies=[Depends(visit)])
+    @cache(ttl=60, max_age=60)
+    async def page(kind: str, response: Response) -> int:
+        if kind == "public":
+            response.headers["cache-control"] = "public, max-age=60"
+        return 1
+
+    async with connect(app) as client:
+        for _ in range(2):
+            answer = await client.get("/plain", headers={"new": "1"})
+            client.cookies.clear()
+            assert "set-cookie" in answer.headers
+            assert answer.headers["cache-control"] == "private, max-age=60"
+            assert (await client.get("/plain")).headers["cache-control"] == "max-age=60"
+            answer = await client.get("/public", headers={"new": "1"})
+            client.cookies.clear()
+            assert answer.headers["cache-control"] == "public, max-age=60", "it was asked for"
+    assert "hit" in answer.headers["cache-status"]
+
+
 async def test_a_refresh_after_a_change_of_plan_leaves_the_answer_of_the_old_plan_alone(
     connect: Connect,
 ) -> None:

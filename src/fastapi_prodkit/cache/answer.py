@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from starlette.responses import Response
 
 from .entry import Entry
-from .http import Asked, Pair, cache_status, is_unchanged, not_modified
+from .http import Asked, Pair, cache_status, is_unchanged, not_modified, with_cookies
 
 __all__ = ["Answer", "answer", "collapsed", "in_spite_of_failure"]
 
@@ -33,6 +33,7 @@ def answer(
     headers = list(entry.headers)
     if injected and not entry.returned_response:
         headers += [pair for pair in injected if pair[0] not in entry.hidden]
+        headers = with_cookies(headers)
     headers += entry.extra
     age = now - entry.created
     headers.append((b"age", b"%d" % age if age > 0 else b"0"))

@@ -19,6 +19,7 @@ __all__ = [
     "not_modified",
     "seconds_until",
     "value_of",
+    "with_cookies",
 ]
 
 Pair = tuple[bytes, bytes]
@@ -142,6 +143,18 @@ def not_modified(headers: Iterable[Pair]) -> list[Pair]:
         (name, value)
         for name, value in headers
         if name.lower() in _KEPT_BY_304 or not name.lower().startswith(_CONTENT)
+    ]
+
+
+def with_cookies(headers: list[Pair]) -> list[Pair]:
+    """The fields of a response that may set a cookie: then it is for one client, unless it says otherwise."""
+    if not any(name == b"set-cookie" for name, _ in headers):
+        return headers
+    return [
+        (name, b"private, " + value)
+        if name == b"cache-control" and directives(value).keys().isdisjoint(("private", "public"))
+        else (name, value)
+        for name, value in headers
     ]
 
 

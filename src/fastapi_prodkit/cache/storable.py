@@ -9,7 +9,7 @@ from typing import NamedTuple
 from starlette.responses import Response
 
 from .entry import Entry
-from .http import Asked, Pair, directives, seconds_until
+from .http import Asked, Pair, directives, seconds_until, with_cookies
 from .policy import Policy
 from .ticket import Ticket
 
@@ -106,7 +106,7 @@ def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: boo
         hidden=tuple(hidden),
         returned_response=by_response,
     )
-    return Kept(entry, [*base, *ours, *added])
+    return Kept(entry, with_cookies([*base, *ours, *added]))
 
 
 def _by_endpoint(before: Iterable[Pair], after: Iterable[Pair]) -> tuple[list[Pair], list[bytes]]:
