@@ -42,6 +42,7 @@ class _Layer:
 
     def __init__(self, max_urls: int) -> None:
         self._primed = 0  # how many routes there were
+        self._max_urls = max_urls
         self._lane = Lane(max_urls)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,7 +50,7 @@ class _Layer:
         if len(app.router.routes) != self._primed:
             prime(app)
             self._primed = len(app.router.routes)
-            self._lane = Lane()  # a way that was learned may lead elsewhere now
+            self._lane = Lane(self._max_urls)  # a way that was learned may lead elsewhere now
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
