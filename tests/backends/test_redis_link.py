@@ -86,6 +86,14 @@ async def test_a_stall_of_our_own_loop_is_not_held_against_the_server(redis_serv
         assert await backend.store.get("x") == [None]
 
 
+async def test_a_server_that_works_its_way_through_a_burst_is_not_away(redis_server: RedisServer) -> None:
+    busy = "local began = os.clock() while os.clock() - began < 0.1 do end return #ARGV[1]"
+    apart = "x" * 40_000  # the server answers once for what it reads at once
+    async with RedisBackend(redis_server.url, timeout=0.4) as backend:
+        calls = (backend._wire.call("EVAL", busy, 0, apart) for _ in range(9))
+        assert await asyncio.gather(*calls) == [40_000] * 9
+
+
 async def test_a_cancelled_caller_does_not_disturb_the_others(redis_server: RedisServer) -> None:
     async with RedisBackend(redis_server.url, timeout=5) as backend:
         await backend.store.set("x", b"1", ttl=60)

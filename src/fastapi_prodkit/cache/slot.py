@@ -88,7 +88,8 @@ class Slot:
     def send(self, message: Message) -> Awaitable[None]:
         if self._entry is not None:
             return self._keep(message)
-        if message["type"] == "http.response.start" and (self.capture is not None or self.note is not None):
+        is_told = self.spent and self.capture is None and self.note is None  # all is in what was found
+        if message["type"] == "http.response.start" and not is_told:
             return self._start(message)
         return self._send(message)
 

@@ -35,7 +35,7 @@ class RedisBackend:
 
     :param url: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://`.
     :param prefix: goes before every key and channel, so that apps can share a server.
-    :param timeout: seconds that one exchange may take before the server counts as away.
+    :param timeout: seconds that the next reply may take before the server counts as away.
     :param max_pending: the most messages that a slow listener of the bus may be behind.
     :param clock: Unix time for the counters, in place of the server's own; for tests.
     """

@@ -43,7 +43,8 @@ class Link:
     """A pipelined connection that mends itself.
 
     :param dial: makes a fresh, unconnected connection.
-    :param timeout: seconds that a reply may take; the connection is dropped after it.
+    :param timeout: seconds that the next reply may take; the connection is dropped after it. A server that
+        works its way through a burst is not away.
     :param purpose: what the connection is for, for the log.
     :param passes: errors that the layer above knows how to go on from; others become `UnavailableError`.
     :param greeting: commands for each new connection, before it counts as up.
@@ -91,6 +92,7 @@ class Link:
         self._timer: asyncio.TimerHandle | None = None
         self._pulse: asyncio.TimerHandle | None = None
         self._late = False
+        self._heard_at = 0.0
         self._refusal: AuthenticationError | None = None
         # what a process got by fork() while its parent was connected: collecting it would unregister the
         # parent's sockets from the poll object that the two still share
@@ -211,6 +213,7 @@ class Link:
 
     async def _read(self, connection: AbstractConnection) -> None:
         calls = self._calls
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 # without push_request the parser calls itself for every push that no reply follows
@@ -224,6 +227,7 @@ class Link:
             call = calls[0]
             call.replies.append(reply)
             if len(call.replies) == call.expected:
+                self._heard_at = loop.time()
                 calls.popleft()
                 call.settle()
 
@@ -243,7 +247,7 @@ class Link:
         if not self._calls:
             return
         stalled = now - due > _LATE
-        next_due = now + self._timeout if stalled else self._calls[0].due
+        next_due = now + self._timeout if stalled else max(self._calls[0].due, self._heard_at + self._timeout)
         if next_due > now:
             self._timer = self._loop.call_at(next_due, self._expire, next_due)
         elif self._writer is not None:
