@@ -73,7 +73,7 @@ def test_it_is_the_same_behind_every_server(server: Uvicorn | Hypercorn) -> None
     outcomes = [record["outcome"] for record in records]
     assert len(records) == 2 + 20 + 51 + 1 + 1 + 3
     assert outcomes.count("server_error") == 20
-    assert outcomes[-4] == "client_disconnect"  # who left the stream
+    outcomes.remove("client_disconnect")  # who left the stream, which the server notices when it writes
     if isinstance(server, Uvicorn):  # hypercorn tells no close codes
         assert outcomes[-3:] == ["client_error", "ok", "cancelled"]
     assert server.output.count("ValueError in GET /v1/boom") == 20
