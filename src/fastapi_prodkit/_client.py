@@ -15,7 +15,7 @@ from starlette.types import Scope
 from ._arguments import field_name, names
 from .errors import ConfigurationError
 
-__all__ = ["TrustedProxies", "network"]
+__all__ = ["TrustedProxies", "canonical", "network"]
 
 _MAX_HOPS = 32  # a chain of forged "proxies" must not cost more than a real one
 
@@ -54,7 +54,7 @@ class TrustedProxies:
         peer = scope.get("client")
         host: str | None = peer[0] if peer and peer[0] else None
         if host is not None and (":" in host or "%" in host):
-            host = _address(host) or host
+            host = canonical(host) or host
         if self._none:
             return host
         if self.hops:
@@ -78,7 +78,7 @@ class TrustedProxies:
             return True
         if not (peer and peer[0]):
             return self._unix
-        return self._is_trusted(_address(peer[0]) or peer[0])
+        return self._is_trusted(canonical(peer[0]) or peer[0])
 
     def _by_count(self, scope: Scope, host: str | None) -> str | None:
         """The entry that the outermost of our proxies wrote; a shorter chain went round some of them."""
@@ -93,7 +93,7 @@ class TrustedProxies:
         lines = [value for name, value in scope["headers"] if name == self._header]
         for line in reversed(lines):
             for element in self._elements(line.decode("latin-1")):
-                yield _address(element)
+                yield canonical(element)
 
     def _in_networks(self, host: str) -> bool:
         try:
@@ -125,7 +125,7 @@ def _forwarded(line: str) -> Iterator[str]:
         yield values[0].strip().strip('"') if len(values) == 1 else ""
 
 
-def _address(text: str) -> str | None:
+def canonical(text: str) -> str | None:
     """An address without port, brackets and zone, in its canonical form."""
     text = text.strip()
     if text.startswith("["):

@@ -336,3 +336,54 @@ async def test_a_nameless_limit_of_the_whole_app_is_refused(limiter: RateLimiter
     app.add_middleware(RateLimitMiddleware, limits=[limiter("1/minute")])
     with pytest.raises(ConfigurationError, match="name="):
         app.build_middleware_stack()
+
+
+@pytest.mark.parametrize("apart", [False, True])
+async def test_what_a_route_refuses_consumes_nothing_of_the_whole_app(
+    limiter: RateLimiter, client_of: Open, apart: bool
+) -> None:
+    """Whether one limiter counts both or each has its own."""
+    other = RateLimiter(MemoryBackend().counters) if apart else limiter
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware, limits=[limiter("10/hour", name="all")])
+    app.get("/a", dependencies=[Depends(other("1/minute"))])(_endpoint)
+    app.post("/a", dependencies=[Depends(other("1/minute"))])(_endpoint)
+    app.get("/b")(_endpoint)
+    client = await client_of(app)
+    answers = [await client.get("/a") for _ in range(12)]
+    answers += [await client.post("/a", json={}) for _ in range(12)]
+    assert [each.status_code for each in answers] == ([200] + [429] * 11) * 2
+    assert '"all";r=9' in answers[1].headers["ratelimit"]
+    last = await client.get("/b")
+    assert last.status_code == 200
+    assert last.headers["ratelimit"].startswith('"all";r=7;')
+
+
+async def test_what_one_limiter_refuses_consumes_nothing_of_another(
+    app: FastAPI, limiter: RateLimiter, client_of: Open
+) -> None:
+    hour, minute = limiter("10/hour", name="h"), RateLimiter(MemoryBackend().counters)("1/minute", name="m")
+    app.get("/", dependencies=[Depends(hour), Depends(minute)])(_endpoint)
+    client = await client_of(app)
+    assert [(await client.get("/")).status_code for _ in range(5)] == [200, 429, 429, 429, 429]
+    assert (await hour.peek("127.0.0.1")).remaining == 9
+
+
+async def test_a_route_and_the_whole_app_have_no_two_limits_of_one_name(limiter: RateLimiter) -> None:
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware, limits=[limiter("10/hour", name="a")])
+    app.get("/", dependencies=[Depends(limiter("5/hour", name="a"))])(_endpoint)
+    with pytest.raises(ConfigurationError, match="/ is under two limits of one name: a, a"):
+        async with started(app):
+            pass
+
+
+async def test_one_limit_may_be_of_the_whole_app_and_of_a_route(
+    limiter: RateLimiter, client_of: Open
+) -> None:
+    everywhere = limiter("5/hour", name="a")
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware, limits=[everywhere])
+    app.get("/", dependencies=[Depends(everywhere)])(_endpoint)
+    client = await client_of(app)
+    assert [(await client.get("/")).status_code for _ in range(6)] == [200] * 5 + [429]

@@ -148,3 +148,17 @@ def test_a_server_that_trusts_everybody_is_warned_of_at_its_start(trusted: str, 
     with Uvicorn("tests.rate_limit.test_who:create_app", arguments=arguments) as server:
         assert httpx2.get(server.url).status_code == 200
     assert ("uvicorn trusts every peer" in server.output) is warned
+
+
+@pytest.mark.parametrize("written", ["2001:db8::1", "2001:DB8:0::7", "2001:db8::/64", "[2001:db8::1]:443"])
+async def test_an_address_is_looked_up_as_people_write_it(client_of: Open, written: str) -> None:
+    limiter = RateLimiter(MemoryBackend().counters)
+    limit = limiter("1/hour")
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    app.get("/", dependencies=[Depends(limit)])(lambda: "ok")
+    client = await client_of(app, address="2001:db8::1")
+    assert [(await client.get("/")).status_code for _ in range(2)] == [200, 429]
+    assert (await limit.peek(written)).remaining == 0
+    await limiter.reset(written)
+    assert (await client.get("/")).status_code == 200

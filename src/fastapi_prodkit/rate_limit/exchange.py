@@ -41,6 +41,7 @@ class Exchange:
 
     __slots__ = (
         "_called",
+        "_charged",
         "_decided",
         "_decisions",
         "_later",
@@ -60,7 +61,8 @@ class Exchange:
         self._manner = manner
         self._decided: dict[RateLimit, Decision] = {}
         self._decisions: list[Decision] = []
-        self._reserved: dict[RateLimit, Decision] = {}
+        self._reserved: dict[RateLimit, Decision] | None = None
+        self._charged: list[tuple[list[Demand], Decision]] = []
         self._routed = False
         self._called = 0
         self._later: list[tuple[Demand, Decision]] | None = None
@@ -106,6 +108,7 @@ class Exchange:
 
     def tell(self, rule: RateLimit, decision: Decision) -> None:
         """Have the response tell of what was decided beside the limits of the route."""
+        self._reserved = self._reserved or {}
         known = self._decided.get(rule) or self._reserved.setdefault(rule, decision)
         known.update(decision.policies, decision.verdicts)
         if known not in self._decisions:
@@ -133,7 +136,8 @@ class Exchange:
                 decided[entry[0]] = decision
             self._decisions.append(decision)
             if not decision.admitted:
-                raise self._refused(bound, demands, decision)
+                raise await self._refused(bound, demands, decision)
+            self._charged.append((demands, decision))
             for demand in demands:
                 if not demand.rule.is_plain:
                     self._note(demand, decision)
@@ -152,11 +156,20 @@ class Exchange:
         self._decisions.append(decision)
         self._routed = True
         if not decision.admitted:
-            raise self._refused(bound, demands, decision)
+            raise await self._refused(bound, demands, decision)
+        self._charged.append((demands, decision))
 
-    def _refused(self, bound: Bound, demands: list[Demand], decision: Decision) -> ProblemError:
+    async def _refused(self, bound: Bound, demands: list[Demand], decision: Decision) -> ProblemError:
+        """Give back what limits of the whole app, or of another limiter, were charged for it before."""
         if bound.is_early and self._scope["type"] == "http":
             self._manner.refusals.learn(self._scope, bound, demands[0], decision.retry_after or 0)
+        charged, self._charged = self._charged, []
+        for before, admission in charged:
+            for demand in before:
+                charge = demand.charges[0]
+                if charge.cost > 0 and not charge.dry and not charge.token:
+                    verdicts = await demand.rule.limiter.settle(demand, -charge.cost)
+                    admission.update(demand.policies, verdicts)
         return decision.refusal()
 
     def _note(self, demand: Demand, decision: Decision) -> None:

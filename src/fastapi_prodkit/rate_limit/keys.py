@@ -9,22 +9,29 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from .._arguments import count, field_name
-from .._client import TrustedProxies, network
+from .._client import TrustedProxies, canonical, network
 from ..errors import ConfigurationError
 
-__all__ = ["Key", "by_address", "by_header", "of_scope"]
+__all__ = ["Key", "by_address", "by_header", "of_scope", "spelled"]
 
 Key = Callable[[HTTPConnection], str | Awaitable[str | None] | None]
 """An identity, or `None` where the request shows none. A plain function must not block."""
 
 
 _OF_SCOPE = "__prodkit_of_scope__"
+_SPELLED = "__prodkit_spelled__"
 
 
 def of_scope(key: Key) -> Callable[[Scope], str | None] | None:
     """What comes to the same as `key` before a route was found; `None` for a function of the user, which may
     read the path's parameters, or what another dependency left on the request's state."""
     return getattr(key, _OF_SCOPE, None)
+
+
+def spelled(key: Key, identity: str) -> str:
+    """An identity as `key` would give it, so that one may be looked up as people write it."""
+    spell: Callable[[str], str] | None = getattr(key, _SPELLED, None)
+    return identity if spell is None else spell(identity)
 
 
 def by_address(trusted_proxies: TrustedProxies | Iterable[str] | int = (), *, ipv6_prefix: int = 64) -> Key:
@@ -42,7 +49,9 @@ def by_address(trusted_proxies: TrustedProxies | Iterable[str] | int = (), *, ip
         found = proxies.client(scope)
         return found if found is None or ":" not in found else network(found, ipv6_prefix)
 
-    return _key(address)
+    key = _key(address)
+    setattr(key, _SPELLED, lambda identity: network(canonical(identity) or identity, ipv6_prefix))
+    return key
 
 
 def by_header(name: str) -> Key:

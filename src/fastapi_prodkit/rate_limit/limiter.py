@@ -23,11 +23,12 @@ from .bans import Ban
 from .calendar import Calendar
 from .decision import Decision
 from .grammar import Rate
+from .inspection import forget, look
 from .keys import Key, by_address
 from .leases import Leases
 from .outage import Resilient
 from .plans import Plan
-from .policy import Policies, Policy, digest
+from .policy import Policies, digest
 from .rule import Demand, Entry, RateLimit
 from .terms import Cost, Terms, Test, value
 
@@ -170,11 +171,11 @@ class RateLimiter:
 
     async def peek(self, key: str) -> Decision:
         """What is left to an identity, by every limit made here."""
-        return await self.look(self._rules, key)
+        return await look(self, self._rules, key)
 
     async def reset(self, key: str) -> None:
         """Forget what was counted for an identity, its bans too."""
-        await self.forget(self._rules, key)
+        await forget(self, self._rules, key)
 
     async def weigh(
         self, rules: Sequence[Entry], connection: HTTPConnection, *, cost: int | None = None
@@ -236,21 +237,6 @@ class RateLimiter:
         charge = demand.charges[0]
         return await self.counters.weigh(Charge(charge.subject, charge.limits, cost), force=True)
 
-    async def look(self, rules: Iterable[RateLimit], key: str) -> Decision:
-        """What is left to an identity by these rules."""
-        subject = self.subject(key)
-        policies = await self._policies_of(rules, key)
-        limits = tuple(policy.limit for policy in policies)
-        verdicts = await self.counters.weigh(Charge(subject, limits, 1, dry=True))
-        return Decision(Policies(tuple(policies)), verdicts)
-
-    async def forget(self, rules: Iterable[RateLimit], key: str) -> None:
-        """Forget what these rules counted for an identity."""
-        subject = self.subject(key)
-        limits = [policy.limit for policy in await self._policies_of(rules, key)]
-        limits += [limit for rule in rules for limit in rule.ban_limits()]
-        await self.counters.reset(subject, tuple(limits))
-
     def subject(self, identity: str | None) -> str:
         """The name under which an identity is counted.
 
@@ -264,10 +250,6 @@ class RateLimiter:
             "a request has no key to be limited by: name the unix socket or proxies in trusted_proxies=, let "
             "key= return something, or set without_key='shared'"
         )
-
-    async def _policies_of(self, rules: Iterable[RateLimit], key: str) -> list[Policy]:
-        found = {policy.limit.name: policy for rule in rules for policy in await rule.known(key)}
-        return list(found.values())
 
     async def _refused(
         self, demands: list[Demand], decision: Decision, connection: HTTPConnection

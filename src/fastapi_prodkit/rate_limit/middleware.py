@@ -19,7 +19,7 @@ from ..errors import ConfigurationError
 from .exchange import Exchange
 from .openapi import document
 from .refusals import Refusals
-from .rule import SLOT, Bound, RateLimit, bind, leading
+from .rule import SLOT, Bound, RateLimit, bind, check_names, leading
 from .server import warn_of_trust
 
 __all__ = ["RateLimitMiddleware"]
@@ -55,7 +55,7 @@ class RateLimitMiddleware:
         refusals = Refusals()
         everywhere = Bound([(rule, rule.place("", 0)) for rule in limits]) if limits else None
         app = sink(app, _Gate(app, everywhere, refusals))
-        self.app = sink(app, _Layer(app, refusals, legacy_headers, everywhere=everywhere is not None))
+        self.app = sink(app, _Layer(app, everywhere, refusals, legacy_headers))
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return self.app(scope, receive, send)
@@ -65,7 +65,9 @@ class _Layer:
     place = Place.LIMITS
     limits_requests = True
 
-    def __init__(self, app: ASGIApp, refusals: Refusals, legacy_headers: bool, *, everywhere: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, everywhere: Bound | None, refusals: Refusals, legacy_headers: bool
+    ) -> None:
         self.app = app
         self._everywhere = everywhere
         self.refusals = refusals
@@ -77,7 +79,7 @@ class _Layer:
         if self._routes is None:
             self._begin(scope["app"])
         if scope["type"] == "lifespan":
-            await lifespan_checked(self._start, scope, receive, send, check_routes)
+            await lifespan_checked(self._checked, scope, receive, send, check_routes)
             return
         around = scope.get(SLOT)  # of an app in which this one is mounted
         exchange = Exchange(scope, receive, send, self)
@@ -94,18 +96,22 @@ class _Layer:
             if around is not None:
                 scope[SLOT] = around
 
-    async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
         """After the checks, in which a cache still adds to what its routes are called with."""
-        for route in iter_routes(scope["app"].routes):
+        await lifespan_checked(self.app, scope, receive, send, self._prepare)
+
+    def _prepare(self, app: Any) -> None:
+        for route in iter_routes(app.routes):
+            if self._everywhere is not None:
+                check_names(route, self._everywhere)
             count = leading(route)
             if count:
                 put_ahead(route, count, partial(_Ahead, route))
-        await self.app(scope, receive, send)
 
     def _begin(self, app: Any) -> None:
         warn_of_trust()
         self._routes = RouteTable(app)
-        document(app, everywhere=self._everywhere)
+        document(app, everywhere=self._everywhere is not None)
 
     def template(self, scope: Scope) -> str:
         assert self._routes is not None
@@ -165,11 +171,11 @@ class _Gate:
     async def _weighed(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = scope.get(SLOT)
         if exchange is not None:
-            if self._everywhere is not None:
-                await exchange.weigh(self._everywhere, HTTPConnection(scope))
+            connection = HTTPConnection(scope)
             if self._refusals and scope["type"] == "http":
-                connection = HTTPConnection(scope)
                 bound = await self._refusals.find(scope, connection)
                 if bound is not None and bound is not self._everywhere:
                     await exchange.weigh(bound, connection)
+            if self._everywhere is not None:
+                await exchange.weigh(self._everywhere, connection)
         await self.app(scope, receive, send)

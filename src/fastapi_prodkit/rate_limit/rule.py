@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +16,7 @@ from ..errors import ConfigurationError
 from ..typing import Charge, Limit
 from .decision import Decision
 from .grammar import Rate, parse
+from .inspection import forget, look
 from .keys import of_scope
 from .plans import Plan, Plans
 from .policy import Policies, Policy, ban_policy, digest, policies
@@ -25,7 +26,7 @@ from .terms import Terms, units, value
 if TYPE_CHECKING:
     from .limiter import RateLimiter
 
-__all__ = ["SLOT", "Bound", "Demand", "Entry", "RateLimit", "bind", "leading"]
+__all__ = ["SLOT", "Bound", "Demand", "Entry", "RateLimit", "bind", "check_names", "leading"]
 
 SLOT = "fastapi_prodkit.rate_limit"
 
@@ -130,11 +131,11 @@ class RateLimit:
 
     async def peek(self, key: str) -> Decision:
         """What is left to an identity, of every route that the limit holds for."""
-        return await self.limiter.look((self,), key)
+        return await look(self.limiter, (self,), key)
 
     async def reset(self, key: str) -> None:
         """Forget what was counted for an identity, its bans too."""
-        await self.limiter.forget((self,), key)
+        await forget(self.limiter, (self,), key)
 
     def __prodkit_check__(self, app: Any, route: Route) -> None:
         inner = (each for each in mounted_apps(app) if _leads_to(each, route))
@@ -258,15 +259,26 @@ def bind(route: Route, method: str) -> Bound:
     :raises ConfigurationError: if two of them have one name.
     """
     rules = _rules(route)
-    names = [rule.terms.name for rule in rules if rule.terms.name is not None]
-    if len(set(names)) < len(names):
-        raise ConfigurationError(f"{route.path} depends on two limits of one name: {', '.join(names)}")
+    _check_names(route.path, rules)
     entries: list[Entry] = []
     ordinal = 0
     for rule in rules:
         entries.append((rule, rule.place(f"{method} {route.host}{route.path}", ordinal)))
         ordinal += rule.terms.name is None
     return Bound(entries)
+
+
+def check_names(route: Route, everywhere: Bound) -> None:
+    """
+    :raises ConfigurationError: if a rule of a route has the name, and so the count, of one of the whole app.
+    """
+    _check_names(route.path, everywhere.rules.union(_rules(route)))
+
+
+def _check_names(path: str, rules: Iterable[RateLimit]) -> None:
+    names = [rule.terms.name for rule in rules if rule.terms.name is not None]
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"{path} is under two limits of one name: {', '.join(sorted(names))}")
 
 
 def leading(route: Route) -> int:

@@ -34,6 +34,7 @@ class Denials:
         self._bus = bus
         self._max_keys = max_keys
         self._denials: dict[tuple[Charge, ...], _Denial] = {}
+        self._concerning: dict[str, set[tuple[Charge, ...]]] = {}  # by subject
         self._lifted: dict[str, float] = {}
         self._all_lifted = -math.inf
         self._listener: asyncio.Task[None] | None = None
@@ -45,7 +46,7 @@ class Denials:
         if denial is None:
             return None
         if now >= denial.until or (not self._listening and now >= denial.since + _UNTOLD):
-            del self._denials[charges]
+            self._forget(charges)
             return None
         return [_aged(verdict, now - denial.since) for verdict in denial.verdicts]
 
@@ -65,7 +66,9 @@ class Denials:
         if self._listener is None or self._listener.done():
             self._listener = asyncio.create_task(self._listen(), name="prodkit-redis-denials")
         if len(self._denials) >= self._max_keys:
-            self._denials.clear()
+            self._clear()
+        for charge in charges:
+            self._concerning.setdefault(charge.subject, set()).add(charges)
         self._denials[charges] = _Denial(asked_at, asked_at + wait, verdicts)
 
     def lift(self, subject: str) -> None:
@@ -74,8 +77,19 @@ class Denials:
             self._lifted.clear()
             self._all_lifted = time.monotonic()
         self._lifted[subject] = time.monotonic()
-        for charges in [each for each in self._denials if any(charge.subject == subject for charge in each)]:
-            del self._denials[charges]
+        for charges in list(self._concerning.get(subject, ())):
+            self._forget(charges)
+
+    def _forget(self, charges: tuple[Charge, ...]) -> None:
+        del self._denials[charges]
+        for subject in {charge.subject for charge in charges}:
+            self._concerning[subject].discard(charges)
+            if not self._concerning[subject]:
+                del self._concerning[subject]
+
+    def _clear(self) -> None:
+        self._denials.clear()
+        self._concerning.clear()
 
     async def lift_everywhere(self, subject: str) -> None:
         self.lift(subject)
@@ -83,7 +97,7 @@ class Denials:
 
     async def close(self) -> None:
         listener, self._listener = self._listener, None
-        self._denials.clear()
+        self._clear()
         if listener is not None:
             listener.cancel()
             with suppress(asyncio.CancelledError):
@@ -96,7 +110,7 @@ class Denials:
                 try:
                     async for message in messages:
                         if message is None:
-                            self._denials.clear()
+                            self._clear()
                             self._lifted.clear()
                             self._all_lifted = time.monotonic()
                         else:
