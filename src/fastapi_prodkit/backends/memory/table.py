@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from heapq import nsmallest
 from typing import Any
 
 __all__ = ["CountTable"]
 
-_SHARD = 2048  # keys: growing or sweeping one shard holds up the event loop for well under a millisecond
+_SHARD = 1024  # keys at least: growing or sweeping one shard holds up the event loop for about a millisecond
 
 
 class CountTable:
@@ -55,20 +56,22 @@ class CountTable:
 
     def _sweep(self, shard: dict[str, Any], now: float) -> None:
         """Forget what is back at zero; where that is too little, what is nearest to it."""
-        for key in [key for key, state in shard.items() if _until(state) <= now]:
+        over: list[str] = []
+        spare: list[tuple[float, str]] = []
+        for key, state in shard.items():
+            if type(state) is complex:
+                until, full = state.real, state.imag < 0
+            else:
+                _, until, full = state
+            if until <= now:
+                over.append(key)
+            elif not full:
+                spare.append((until, key))
+        surplus = len(shard) - len(over) - (self._room - 1) * 15 // 16
+        for key in [*over, *(key for _, key in nsmallest(surplus, spare))]:
             del shard[key]
-        surplus = len(shard) - (self._room - 1) * 15 // 16
-        if surplus > 0:
-            spare = sorted((_until(state), key) for key, state in shard.items() if not _full(state))
-            for _, key in spare[:surplus]:
-                del shard[key]
 
 
 def _until(state: Any) -> float:
     until: float = state.real if type(state) is complex else state[1]
     return until
-
-
-def _full(state: Any) -> bool:
-    full: bool = state.imag < 0 if type(state) is complex else state[2]
-    return full
