@@ -53,12 +53,12 @@ class Denials:
     def learn(self, charges: tuple[Charge, ...], verdicts: list[Verdict], asked_at: float) -> None:
         """Remember a refusal, unless it was lifted while the reply was under way. Its time counts from when
         it was asked for, so that it never lasts too long."""
+        waits = [verdict.retry for verdict in verdicts if not verdict.admitted]
+        if not waits:
+            return
         if any(asked_at <= self._lifted.get(charge.subject, self._all_lifted) for charge in charges):
             return
-        limits = [limit for charge in charges for limit in charge.limits]
-        pairs = list(zip(limits, verdicts, strict=True))
-        waits = [verdict.retry for _, verdict in pairs if not verdict.admitted]
-        if not waits or any(limit.algorithm == "concurrent" for limit in limits):
+        if any(limit.algorithm == "concurrent" for charge in charges for limit in charge.limits):
             return
         wait = max(waits)
         if math.isinf(wait):
