@@ -1,4 +1,4 @@
-"""What FastAPI keeps private, read here and nowhere else.
+"""What FastAPI keeps private, read here; what is changed in it is `_grafts.py`. No other file knows of it.
 
 Since FastAPI 0.137 `include_router(prefix=)` is lazy and `scope["route"].path` lacks the prefix; the truth is
 in the "effective route context" of the scope, which is private, plus the prefixes of the mounts.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -16,9 +16,9 @@ from fastapi import exception_handlers
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import _get_param_aliases, _get_param_model, get_dependant
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
-from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
-from fastapi.routing import APIRoute, APIWebSocketRoute, RouteContext, iter_route_contexts, request_response
+from fastapi.routing import APIRoute, APIWebSocketRoute, RouteContext, iter_route_contexts
 from pydantic import AliasPath
+from starlette._utils import get_route_path
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Host, Mount, Router, WebSocketRoute
@@ -30,13 +30,11 @@ from ._asgi import layers
 __all__ = [
     "Route",
     "app_of",
-    "around_router",
     "called_by_framework",
     "default_handlers",
     "dependants",
     "field_names",
     "foreign_class",
-    "hand_over",
     "identities",
     "is_signal",
     "iter_routes",
@@ -44,13 +42,14 @@ __all__ = [
     "matched",
     "mounted_apps",
     "overridden",
-    "put_ahead",
+    "path_below",
+    "private",
     "report_to_telemetry",
     "scope_around",
 ]
 
 
-def _private(module: str, name: str) -> Any:
+def private(module: str, name: str) -> Any:
     """Something that newer versions have, older ones do not and coming ones may move."""
     try:
         return getattr(import_module(module), name, None)
@@ -58,13 +57,10 @@ def _private(module: str, name: str) -> Any:
         return None
 
 
-_SIGNALS = tuple(filter(None, [_private("starlette.middleware.body_limit", "_RequestBodyLimitResponseSent")]))
-_BODY_LIMITS = tuple(
-    filter(None, [_private("starlette.middleware.body_limit", "RequestBodyLimitMiddleware")])
-)
+_SIGNALS = tuple(filter(None, [private("starlette.middleware.body_limit", "_RequestBodyLimitResponseSent")]))
+_BODY_LIMITS = tuple(filter(None, [private("starlette.middleware.body_limit", "RequestBodyLimitMiddleware")]))
 _PLAIN_ROUTES = (APIRoute, APIWebSocketRoute, StarletteRoute, WebSocketRoute, Mount)
-_current_context = _private("fastapi.routing", "_effective_route_context_var")
-_report = _private("fastapi.telemetry._asgi", "_exception")
+_report = private("fastapi.telemetry._asgi", "_exception")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,42 +174,6 @@ def field_names(fields: list[Any], *, headers: bool = False) -> set[str] | None:
     return names
 
 
-def hand_over(dependant: Dependant, *, request: str, response: str) -> tuple[str, str]:
-    """Have the endpoint called with the request, and with the response that dependencies write to.
-
-    Its signature stays as it is. An endpoint that declares them already gets them by its own names.
-
-    :return: the names by which they are passed.
-    """
-    dependant.request_param_name = dependant.request_param_name or request
-    dependant.response_param_name = dependant.response_param_name or response
-    return dependant.request_param_name, dependant.response_param_name
-
-
-def put_ahead(route: Route, count: int, wrap: Callable[[ASGIApp, ASGIApp], ASGIApp]) -> None:
-    """Have a route served by `wrap(whole, rest)`: by what serves it now, and by the same without the first
-    `count` of its dependencies. FastAPI takes eight microseconds for one, whatever it does.
-
-    A route that somebody made or wrapped in his own way stays as it is.
-    """
-    original: Any = route.context.original_route
-    owner: Any = route.context._effective_route
-    if _current_context is None or type(original) is not APIRoute:
-        return
-    whole: Any = owner.app
-    if getattr(whole, "__code__", None) is not request_response(original.endpoint).__code__:
-        return
-    dependant = owner.dependant
-    token = _current_context.set(route.context._route_context)
-    try:
-        owner.dependant = replace(dependant, dependencies=dependant.dependencies[count:])
-        rest = request_response(original.get_route_handler())
-    finally:
-        owner.dependant = dependant
-        _current_context.reset(token)
-    owner.app = wrap(whole, rest)
-
-
 def matched(scope: Scope) -> Any:
     """The object that stands for the matched route in this scope."""
     around = scope.get("fastapi")
@@ -223,17 +183,18 @@ def matched(scope: Scope) -> Any:
     return scope.get("endpoint") if found is None else found
 
 
+def path_below(scope: Scope) -> str:
+    """The path of a request without the root path and the mounts."""
+    path: str = get_route_path(scope)
+    return path
+
+
 def foreign_class(route: Route) -> str | None:
     """The name of a route class that handles requests in its own way, if that is not FastAPI's."""
     kind = type(route.context.original_route)
     names = ("get_route_handler", "handle")
     is_own = all(getattr(kind, name, None) is getattr(APIRoute, name) for name in names)
     return None if is_own else kind.__qualname__
-
-
-def around_router(router: ASGIApp) -> ASGIApp:
-    """The router with what FastAPI keeps around it, so that it can be called once more on its own."""
-    return AsyncExitStackMiddleware(router)
 
 
 def called_by_framework(depth: int = 2) -> bool:

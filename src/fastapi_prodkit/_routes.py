@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from starlette._utils import get_route_path
 from starlette.routing import compile_path
 from starlette.types import Scope
 
-from ._fastapi import Route, identities, iter_routes, matched
+from ._fastapi import Route, identities, iter_routes, matched, path_below
 
 __all__ = ["RouteTable"]
 
@@ -41,7 +40,7 @@ class RouteTable:
             return candidates[0].route
         root = scope.get("root_path", "")
         mounted = root.removeprefix(scope.get("app_root_path", root))  # a mount alone sets the other
-        path = get_route_path(scope)
+        path = path_below(scope)
         here = [each for each in candidates if each.mount.fullmatch(mounted)]
         exact = (each for each in here if each.path is not None and each.path.fullmatch(path))
         found = next(exact, here[0] if here else None)

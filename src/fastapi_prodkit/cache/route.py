@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from .._fastapi import Route, hand_over, identities, iter_routes, matched, scope_around
+from .._fastapi import Route, identities, iter_routes, matched, scope_around
+from .._grafts import hand_over
 from ..errors import ConfigurationError, status_of
 from .answer import answer, collapsed, in_spite_of_failure
 from .arguments import Arguments

@@ -15,7 +15,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .._fastapi import around_router
+from .._grafts import around_router
 from .engine import Found
 from .entry import Entry
 from .http import Pair, cache_status, etag_of, is_unchanged, not_modified, value_of

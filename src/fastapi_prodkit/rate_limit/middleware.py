@@ -12,7 +12,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._arguments import instance
 from .._asgi import Place, layers, lifespan_checked, place_of, sink
-from .._fastapi import Route, iter_routes, overridden, put_ahead
+from .._fastapi import Route, iter_routes, overridden
+from .._grafts import put_ahead
 from .._routes import RouteTable
 from .._startup import check_routes
 from ..errors import ConfigurationError
