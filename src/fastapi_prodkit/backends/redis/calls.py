@@ -7,9 +7,9 @@ from typing import Any
 
 from redis.exceptions import AskError
 
-from ...errors import UnavailableError
+from ...errors import ConfigurationError, UnavailableError
 
-__all__ = ["Call", "forget", "unavailable"]
+__all__ = ["Call", "forget", "unavailable", "unreachable"]
 
 
 class Call:
@@ -51,3 +51,13 @@ def unavailable(error: BaseException) -> UnavailableError:
     wrapped = UnavailableError(text)
     wrapped.__cause__ = error
     return wrapped
+
+
+def unreachable(*, is_open: bool) -> Exception:
+    """What a caller sees of a link that is down, or that was never opened where it is used."""
+    if is_open:
+        return UnavailableError("no connection to the Redis server")
+    return ConfigurationError(
+        "the Redis backend is not open on this event loop: hand it to Resources(backend), or use "
+        "`async with backend:`"
+    )

@@ -26,7 +26,7 @@ from redis.exceptions import (
 )
 
 from ...errors import ConfigurationError, UnavailableError
-from .calls import Call, forget, unavailable
+from .calls import Call, forget, unavailable, unreachable
 from .connection import PUSHED, Command, greet, pack, writer_of
 
 __all__ = ["Command", "Dial", "Link"]
@@ -155,7 +155,7 @@ class Link:
     def _submit(self, commands: Sequence[Command], replies: int) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         if self._writer is None or self._connection is None or loop is not self._loop:
-            raise self._closed(loop)
+            raise unreachable(is_open=self._task is not None and loop is self._loop)
         packed = pack(commands[0]) if len(commands) == 1 else b"".join(map(pack, commands))
         now = loop.time()
         call = Call(loop.create_future(), replies, now + self._timeout)
@@ -169,14 +169,6 @@ class Link:
             self._unsent.append(packed)
         self._calls.append(call)
         return call.waiter
-
-    def _closed(self, loop: asyncio.AbstractEventLoop) -> Exception:
-        if self._task is None or loop is not self._loop:
-            return ConfigurationError(
-                "the Redis backend is not open on this event loop: hand it to Resources(backend), or use "
-                "`async with backend:`"
-            )
-        return UnavailableError("no connection to the Redis server")
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
