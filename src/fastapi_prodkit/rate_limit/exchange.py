@@ -9,10 +9,11 @@ from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope, Send
 
 from ..errors import ProblemError
+from .bound import Bound
 from .decision import Decision
 from .fields import fields
 from .refusals import Refusals
-from .rule import SLOT, Bound, Demand, RateLimit
+from .rule import SLOT, Demand, RateLimit
 
 __all__ = ["Exchange", "Manner"]
 

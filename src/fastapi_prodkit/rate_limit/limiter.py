@@ -20,6 +20,7 @@ from ..backends.memory import MemoryCounters
 from ..errors import ConfigurationError
 from ..typing import Charge, Counters, Verdict
 from .bans import Ban
+from .bound import Entry
 from .calendar import Calendar
 from .decision import Decision
 from .grammar import Rate
@@ -29,7 +30,7 @@ from .leases import Leases
 from .outage import Resilient
 from .plans import Plan
 from .policy import Policies, digest
-from .rule import Demand, Entry, RateLimit
+from .rule import Demand, RateLimit
 from .terms import Cost, Terms, Test, value
 
 __all__ = ["RateLimiter"]

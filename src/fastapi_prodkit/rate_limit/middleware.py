@@ -17,10 +17,11 @@ from .._grafts import put_ahead
 from .._routes import RouteTable
 from .._startup import check_routes
 from ..errors import ConfigurationError
+from .bound import Bound, bind, check_names, leading
 from .exchange import Exchange
 from .openapi import document
 from .refusals import Refusals
-from .rule import SLOT, Bound, RateLimit, bind, check_names, leading
+from .rule import SLOT, RateLimit
 from .server import warn_of_trust
 
 __all__ = ["RateLimitMiddleware"]

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from .rule import Bound, Demand
+from .bound import Bound
+from .rule import Demand
 from .terms import value
 
 __all__ = ["Refusals"]

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.requests import HTTPConnection
 
 from .._arguments import function
 from .._asgi import layers
-from .._fastapi import Route, dependants, iter_routes, mounted_apps
+from .._fastapi import Route, iter_routes, mounted_apps
 from ..errors import ConfigurationError
 from ..typing import Charge, Limit
+from .bound import bind
 from .decision import Decision
 from .grammar import Rate, parse
 from .inspection import forget, look
-from .keys import of_scope
 from .plans import Plan, Plans
 from .policy import Policies, Policy, ban_policy, digest, policies
 from .reservation import Reservation
@@ -26,7 +24,7 @@ from .terms import Terms, units, value
 if TYPE_CHECKING:
     from .limiter import RateLimiter
 
-__all__ = ["SLOT", "Bound", "Demand", "Entry", "RateLimit", "bind", "check_names", "leading"]
+__all__ = ["SLOT", "Demand", "RateLimit"]
 
 SLOT = "fastapi_prodkit.rate_limit"
 
@@ -229,73 +227,3 @@ def _is_limited(app: Any) -> bool:
     """Whether the middleware is in the stack of `app`, or will be once that is built."""
     entries = [*layers(app.middleware_stack), *(each.cls for each in app.user_middleware)]
     return any(hasattr(each, "limits_requests") for each in entries)
-
-
-Entry = tuple[RateLimit, str]
-"""A rule, and the place where it counts."""
-
-
-class Bound:
-    """The rules that hold together, those of one limiter being one decision."""
-
-    __slots__ = ("groups", "is_early", "key", "rules")
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self.rules = frozenset(rule for rule, _ in entries)
-        self.is_early = all(map(_is_early, self.rules))
-        """Whether they come to the same before the route is found and its other dependencies have run."""
-        keys = {rule.key for rule in self.rules}
-        self.key = of_scope(keys.pop()) if self.is_early and len(keys) == 1 else None
-        """Who a request counts for, where the scope alone tells it to all of them."""
-        self.groups: tuple[tuple[RateLimiter, tuple[Entry, ...]], ...] = tuple(
-            (limiter, tuple(entry for entry in entries if entry[0].limiter is limiter))
-            for limiter in dict.fromkeys(rule.limiter for rule, _ in entries)
-        )
-
-
-def bind(route: Route, method: str) -> Bound:
-    """The rules on which a route depends.
-
-    :raises ConfigurationError: if two of them have one name.
-    """
-    rules = _rules(route)
-    _check_names(route.path, rules)
-    entries: list[Entry] = []
-    ordinal = 0
-    for rule in rules:
-        entries.append((rule, rule.place(f"{method} {route.host}{route.path}", ordinal)))
-        ordinal += rule.terms.name is None
-    return Bound(entries)
-
-
-def check_names(route: Route, everywhere: Bound) -> None:
-    """
-    :raises ConfigurationError: if a rule of a route has the name, and so the count, of one of the whole app.
-    """
-    _check_names(route.path, everywhere.rules.union(_rules(route)))
-
-
-def _check_names(path: str, rules: Iterable[RateLimit]) -> None:
-    names = [rule.terms.name for rule in rules if rule.terms.name is not None]
-    if len(set(names)) < len(names):
-        raise ConfigurationError(f"{path} is under two limits of one name: {', '.join(sorted(names))}")
-
-
-def leading(route: Route) -> int:
-    """How many rules are the first dependencies of a route, so that they may as well be weighed before it
-    solves any; 0 where they take more than the scope, or stand for several routes."""
-    if route.dependant is None or route.mount or not all(map(_is_early, _rules(route))):
-        return 0
-    first = takewhile(
-        lambda each: isinstance(each.call, RateLimit) and each.name is None, route.dependant.dependencies
-    )
-    return len(list(first))
-
-
-def _rules(route: Route) -> list[RateLimit]:
-    calls: list[Any] = [] if route.dependant is None else [each.call for each in dependants(route.dependant)]
-    return [call for call in dict.fromkeys(calls) if isinstance(call, RateLimit)]
-
-
-def _is_early(rule: RateLimit) -> bool:
-    return rule.is_plain and of_scope(rule.key) is not None
