@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import httpx2
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, Response
+from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from fastapi_prodkit import Cache, CacheMiddleware
@@ -142,6 +144,65 @@ async def test_an_answer_ends_with_its_expires(connect: Connect, fields: dict[st
         assert (await client.get("/")).json() == (1 if ttl else 3)
         clock.now += 1
         assert (await client.get("/")).json() == (2 if ttl else 4)
+
+
+@pytest.mark.parametrize("by", ["response", "injected response", "dependency"])
+async def test_an_answer_that_has_an_age_grows_older_from_there(connect: Connect, by: str) -> None:
+    clock = Clock()
+    app, cache = FastAPI(), Cache(clock=clock)
+    app.add_middleware(CacheMiddleware)
+
+    def old(response: Response) -> None:
+        response.headers["Age"] = "40"
+
+    @app.get("/", dependencies=[Depends(old)] if by == "dependency" else [])
+    @cache(ttl=60)
+    async def index(response: Response) -> Any:
+        if by == "injected response":
+            old(response)
+        return JSONResponse(1, headers={"Age": "40"}) if by == "response" else 1
+
+    left = 60 if by == "dependency" else 20
+    async with connect(app) as client:
+        assert (await client.get("/")).headers.get_list("age") == ["40"]
+        clock.now += 5
+        for _ in range(2):
+            hit = await client.get("/")
+            assert hit.headers.get_list("age") == [str(65 - left)]
+            assert hit.headers["cache-status"] == f"prodkit; hit; ttl={left - 5}"
+        clock.now += left - 5
+        assert "fwd=stale" in (await client.get("/")).headers["cache-status"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "ttl"),
+    [
+        ({"age": "40", "cache-control": "max-age=50"}, 10),
+        ({"age": "40", "cache-control": "max-age=40"}, 0),
+        ({"age": "60"}, 0),
+        ({"age": "9" * 400}, 0),
+        ({"age": "40, 70"}, 20),
+        ({"age": "old"}, 60),
+        ({"age": "-1"}, 60),
+        ({"age": "40", "expires": "Tue, 14 Nov 2023 22:13:30 GMT"}, 10),
+    ],
+)
+async def test_an_age_is_taken_off_the_time_for_which_an_answer_is_fresh(
+    connect: Connect, fields: dict[str, str], ttl: int
+) -> None:
+    app, cache = FastAPI(), Cache(clock=Clock())
+    app.add_middleware(CacheMiddleware)
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def index(response: Response) -> int:
+        response.headers.update(fields)
+        return 1
+
+    async with connect(app) as client:
+        await client.get("/")
+        says = (await client.get("/")).headers["cache-status"]
+    assert says == (f"prodkit; hit; ttl={ttl}" if ttl else 'prodkit; fwd=miss; detail="expires at once"')
 
 
 async def test_max_age_tells_clients_that_they_need_not_ask(connect: Connect) -> None:

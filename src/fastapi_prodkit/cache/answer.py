@@ -32,7 +32,7 @@ def answer(
     """
     headers = list(entry.headers)
     if injected and not entry.returned_response:
-        headers += [pair for pair in injected if pair[0] not in entry.hidden]
+        headers += [pair for pair in injected if pair[0] not in entry.hidden and pair[0] != b"age"]
         headers = with_cookies(headers)
     headers += entry.extra
     age = now - entry.created

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -65,6 +65,7 @@ def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: boo
         return "header fields were changed on the way"
     extra, hidden = _by_endpoint(capture.before, added)
     control = vary = expires = b""
+    age, left_out = 0.0, set()
     for name, value in chain(base, extra):
         lower = name.lower()
         if lower == b"set-cookie":
@@ -77,16 +78,20 @@ def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: boo
             vary += b"," + value
         elif lower == b"expires":
             expires = value
+        elif lower == b"age":
+            age = age if lower in left_out else _age(value)
+            left_out.add(lower)
     said = directives(control) if control else {}
     varied = vary.decode("latin-1").lower().replace(",", " ").split()
     now = capture.ticket.now()
+    made = now - age
     given = _seconds(said.get("s-maxage", said.get("max-age")))
     if expires and not given:
-        given.append(seconds_until(expires, now))
+        given.append(seconds_until(expires, made))
     ttl = min([capture.ttl, *given])
     injected = b",".join(value for name, value in added if name.lower() == b"cache-control")
     forbidden = {**said, **directives(injected)} if injected else said
-    reason = _objection(forbidden, set(varied) - capture.selecting, ttl)
+    reason = _objection(forbidden, set(varied) - capture.selecting, ttl - age)
     if reason is not None:
         return reason
     ours: list[Pair] = []
@@ -96,13 +101,13 @@ def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: boo
         ours.append((b"vary", ", ".join(new).encode()))
     entry = Entry(
         stamps=b"",
-        created=now,
-        expires=now + ttl,
+        created=made,
+        expires=made + ttl,
         cost=0.0,
         body=b"",
         status=status,
-        headers=(*base, *ours),
-        extra=tuple(extra),
+        headers=_without(left_out, (*base, *ours)),
+        extra=_without(left_out, extra),
         hidden=tuple(hidden),
         returned_response=by_response,
     )
@@ -120,14 +125,23 @@ def _by_endpoint(before: Iterable[Pair], after: Iterable[Pair]) -> tuple[list[Pa
     return extra, [name for name, _ in gone]
 
 
-def _objection(said: dict[str, str | None], unknown: set[str], ttl: float) -> str | None:
+def _without(names: Collection[bytes], fields: Iterable[Pair]) -> tuple[Pair, ...]:
+    return tuple(pair for pair in fields if pair[0].lower() not in names) if names else tuple(fields)
+
+
+def _objection(said: dict[str, str | None], unknown: set[str], left: float) -> str | None:
     for each in ("no-store", "private", "no-cache"):
         if each in said:
             return each
     if unknown:
         return f"varies by {', '.join(sorted(unknown))}"
-    return "expires at once" if ttl <= 0 else None
+    return "expires at once" if left <= 0 else None
 
 
 def _seconds(text: str | None) -> list[float]:
     return [float(text)] if text is not None and text.isdecimal() else []
+
+
+def _age(field: bytes) -> float:
+    """The seconds in an Age field: the first of several, none if it is no number (RFC 9111 section 5.1)."""
+    return sum(_seconds(field.decode("latin-1").split(",")[0].strip()))
