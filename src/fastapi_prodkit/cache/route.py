@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
@@ -24,8 +22,8 @@ from .http import Asked, Pair, cache_status
 from .inputs import HANDED_OVER, Inputs, body_of, is_unrepeatable
 from .options import Options
 from .plan import Plan
+from .renewal import stamps_to_renew
 from .slot import SLOT, Slot, replay
-from .stamps import stamp_key
 from .storable import Capture
 from .ticket import Ticket, Waiting
 
@@ -259,36 +257,8 @@ class CachedRoute:
         return None
 
     def stamps_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
-        """The stamps to renew for these arguments; for none, that of the function.
-
-        :raises ConfigurationError: if some of the arguments that name the resource are missing.
-        :raises ValidationError: if the route takes no such arguments.
-        """
-        options, arguments = self.options, self.arguments
-        whole = [stamp_key(options.namespace, kind, arguments.name) for kind in ("route", "function")]
-        if not args and not kwargs:
-            return whole
-        called = bound = arguments.named(args, kwargs)
-        try:
-            bound = arguments.named(args, kwargs, validated=True)
-        except ValidationError:
-            if self._plans:
-                raise
-        keys = []
-        for subject in {plan.subject for plan in self._plans.values()}:
-            missing = [name for name in subject if name not in bound]
-            if missing:
-                raise ConfigurationError(
-                    f"to invalidate {arguments.name} by its arguments, {missing[0]!r} is missing"
-                )
-            keys.append(options.subject_key(arguments, "route", subject, bound) if subject else whole[0])
-        if arguments.key is not None or not set(arguments.values) <= bound.keys():
-            keys.append(whole[1])
-        else:
-            keys.append(options.subject_key(arguments, "function", arguments.values, called))
-            with suppress(ConfigurationError):  # validated, an Iterable is one that can be read once
-                keys.append(options.subject_key(arguments, "function", arguments.values, bound))
-        return list(dict.fromkeys(keys if self._plans else [whole[0], *keys]))
+        """The stamps to renew for these arguments; for none, that of the function."""
+        return stamps_to_renew(self._plans.values(), self.arguments, self.options, args, kwargs)
 
     def check(self, app: Any, route: Route) -> None:
         """Object to a route that cannot work, when the app starts.
