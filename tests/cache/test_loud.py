@@ -175,6 +175,36 @@ def test_a_file_cannot_be_part_of_a_key() -> None:
         checked(app)
 
 
+async def test_a_route_added_after_the_start_that_cannot_be_cached_fails_alone(connect: Connect) -> None:
+    app, cache = installed(), Cache()
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def index() -> int:
+        return 1
+
+    async with connect(app) as client:
+        await client.get("/")
+
+        @app.post("/late")
+        @cache(ttl=60, methods=["POST"])
+        async def upload(file: Annotated[bytes, File()]) -> int:
+            return 1
+
+        app.get("/later")(cache(ttl=60)(_two))
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match=r"the file 'file' of .*upload cannot be part"):
+                await client.post("/late", files={"file": b"x"})
+            for path in ("/", "/later"):
+                answer = await client.get(path)
+        assert "hit" in answer.headers["cache-status"]
+        assert (await client.post("/late")).status_code == 422
+
+
+async def _two() -> int:
+    return 2
+
+
 def test_a_method_that_changes_things_is_not_cached_by_accident() -> None:
     app, cache = installed(), Cache()
 

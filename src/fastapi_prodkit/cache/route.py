@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from .._fastapi import Route, identities, iter_routes, matched, scope_around
+from .._fastapi import Route, identities, matched, scope_around
 from .._grafts import hand_over
 from ..errors import ConfigurationError, status_of
 from .answer import answer, collapsed, in_spite_of_failure
@@ -27,7 +27,7 @@ from .slot import SLOT, Slot, replay
 from .storable import Capture
 from .ticket import Ticket, Waiting
 
-__all__ = ["CachedRoute", "is_unknown", "prime"]
+__all__ = ["CachedRoute"]
 
 _RESPONSE = "prodkit_cache_response"
 
@@ -55,6 +55,7 @@ class CachedRoute:
         self.request_name = HANDED_OVER
         self.response_name = _RESPONSE
         self._plans: dict[int, Plan] = {}
+        self._refused: dict[int, tuple[Route, str]] = {}
 
     def attach(self, route: Route) -> None:
         """Learn a route that leads here.
@@ -69,6 +70,13 @@ class CachedRoute:
             self.request_name, self.response_name = hand_over(
                 route.dependant, request=HANDED_OVER, response=_RESPONSE
             )
+
+    def attach_later(self, route: Route) -> None:
+        """Learn a route while requests are answered: if it cannot be cached, those to it alone are told."""
+        try:
+            self.attach(route)
+        except ConfigurationError as error:
+            self._refused[id(identities(route)[0])] = route, str(error)
 
     async def __call__(self, slot: Slot, kwargs: dict[str, Any]) -> Any:
         request: Request = kwargs[self.request_name]
@@ -114,16 +122,23 @@ class CachedRoute:
         """Whether the route that was matched is one it has learned."""
         return id(matched(scope)) in self._plans
 
+    def has_met(self, scope: Scope) -> bool:
+        """Whether it has learned the route that was matched, or knows why it cannot."""
+        return self.knows(scope) or id(matched(scope)) in self._refused
+
     async def unattached(self, kwargs: dict[str, Any]) -> Any:
         """FastAPI calls it, and no layer has prepared it: a route that is new, or no layer at all.
 
-        :raises ConfigurationError: if no layer is installed.
+        :raises ConfigurationError: if no layer is installed, or the answers of the route cannot be cached.
         """
-        if SLOT not in (scope_around() or {}):
+        scope = scope_around() or {}
+        if SLOT not in scope:
             raise ConfigurationError(
                 f"{self.arguments.name} is cached, but the cache is not installed: "
                 "app.add_middleware(CacheMiddleware)"
             )
+        if (refused := self._refused.get(id(matched(scope)))) is not None:
+            raise ConfigurationError(refused[1])
         self._strip(kwargs)
         return await self._compute(kwargs)
 
@@ -271,17 +286,3 @@ class CachedRoute:
 
 def _bypass(reason: str) -> tuple[str, ...]:
     return "fwd=bypass", f'detail="{reason}"'
-
-
-def is_unknown(scope: Scope) -> bool:
-    """Whether the request was for a cached endpoint by a route that it has not learned."""
-    cached = getattr(scope.get("endpoint"), "__prodkit_cached__", None)
-    return isinstance(cached, CachedRoute) and not cached.knows(scope)
-
-
-def prime(app: Any) -> None:
-    """Let every cached endpoint of `app` learn its routes."""
-    for route in iter_routes(app.routes):
-        cached = getattr(route.endpoint, "__prodkit_cached__", None)
-        if isinstance(cached, CachedRoute) and cached.wrapper is route.endpoint:
-            cached.attach(route)
