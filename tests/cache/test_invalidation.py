@@ -11,6 +11,9 @@ import pytest
 from fastapi import FastAPI
 
 from fastapi_prodkit import Cache, CacheMiddleware, ConfigurationError, MemoryBackend, RedisBackend
+from fastapi_prodkit.backends.memory import MemoryStore
+from fastapi_prodkit.cache import stamps
+from fastapi_prodkit.errors import UnavailableError
 from fastapi_prodkit.typing import Backend
 
 from .conftest import Connect
@@ -197,6 +200,51 @@ async def test_a_route_that_this_process_does_not_serve_is_forgotten_whole(
         await elsewhere.invalidate(get_item, item_id=1)  # type: ignore[call-overload]  # an object, for brevity
         await client.get("/items/1")
     assert calls == [1, 1]
+
+
+async def test_however_many_invalidations_are_owed_nothing_from_before_is_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stamps, "_MAX_OWED", 10)
+    store = ReadOnlyStore()
+    cache, calls = Cache(store), [0] * 30
+
+    @cache(ttl=60, tags=["number:{number}"])
+    async def count(number: int) -> int:
+        calls[number] += 1
+        return calls[number]
+
+    for number in range(30):
+        await count(number)
+    store.is_read_only = True
+    for number in range(30):
+        assert await cache.invalidate(tag=f"number:{number}") is False
+    assert [await count(number) for number in range(30)] == [2] * 30
+    assert [await count(number) for number in range(30)] == [3] * 30, "computed until it is paid"
+    store.is_read_only = False
+    async with asyncio.timeout(5):
+        while await count(0) != await count(0):
+            await store.written.wait()
+            await asyncio.sleep(0)
+    assert [await count(number) for number in range(1, 30)] == [4] * 29
+    assert [await count(number) for number in range(1, 30)] == [4] * 29
+
+
+class ReadOnlyStore(MemoryStore):
+    """As a server is while it has no room for writes."""
+
+    is_read_only = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = asyncio.Event()
+
+    async def set(self, key: str, value: bytes, *, ttl: float) -> None:
+        if self.is_read_only:
+            self.written.clear()
+            raise UnavailableError("read-only")
+        await super().set(key, value, ttl=ttl)
+        self.written.set()
 
 
 async def test_what_cannot_be_invalidated_says_why() -> None:

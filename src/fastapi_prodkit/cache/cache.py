@@ -75,11 +75,12 @@ class Cache:
         function("clock", clock)
         self._engine = Engine(
             store if store is not None else MemoryStore(),
+            namespace=text("namespace", namespace),
             lease=lease,
             compress_above=compress_above,
             clock=clock,
         )
-        self._namespace = text("namespace", namespace)
+        self._namespace = namespace
         self._max_bytes = count("max_bytes", max_bytes)
         self._obeys_clients = obeys_clients
         self._off = 0

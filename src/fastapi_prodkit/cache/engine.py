@@ -16,7 +16,7 @@ from ..errors import UnavailableError
 from ..typing import Store
 from .entry import Entry
 from .policy import Policy
-from .stamps import Stamps
+from .stamps import Stamps, stamp_key
 from .ticket import Ticket, Waiting
 
 __all__ = ["Engine", "Found", "Outcome"]
@@ -51,6 +51,7 @@ class Engine:
     """The cache without HTTP: entries, stamps, leases.
 
     :param store: where entries are.
+    :param namespace: of all its stamps.
     :param lease: seconds after which another process takes over from one that was killed.
     :param clock: the wall clock, in seconds: processes that share a store share it.
     """
@@ -59,11 +60,13 @@ class Engine:
         self,
         store: Store,
         *,
+        namespace: str,
         lease: float,
         compress_above: float = math.inf,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        self._everything = stamp_key(namespace, "all")
         self.use(store)
         self.lease = lease
         self.compress_above = compress_above
@@ -78,7 +81,7 @@ class Engine:
         """Keep everything in `store` from now on, and forget what is owed to another."""
         self.store = store
         self.is_alone = isinstance(store, MemoryStore)  # nobody else to take leases against
-        self.stamps = Stamps(store, spawn=self.spawn, at_once=not self.is_alone)
+        self.stamps = Stamps(store, everything=self._everything, spawn=self.spawn, at_once=not self.is_alone)
         self._flights: dict[Any, Ticket] = {}
 
     def register(self, name: str, function: Any) -> None:

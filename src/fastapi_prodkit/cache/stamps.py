@@ -47,6 +47,7 @@ def _stamp_key(namespace: str, kind: str, *parts: str) -> str:
 class Stamps:
     """Reads are the engine's, in one round trip with the entry; here are the writes.
 
+    :param everything: the stamp that every entry carries.
     :param spawn: runs a coroutine behind everything else.
     :param lifetime: seconds that a stamp is held at least; it should be well above that of the entries.
     :param at_once: whether calls to the store travel, so that several should go together.
@@ -56,11 +57,13 @@ class Stamps:
         self,
         store: Store,
         *,
+        everything: str,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         lifetime: float = 30 * _DAY,
         at_once: bool = True,
     ) -> None:
         self._store = store
+        self._everything = everything
         self._spawn = spawn
         self._at_once = at_once
         self._owed: dict[str, int] = {}
@@ -92,16 +95,22 @@ class Stamps:
         try:
             await self._renew(keys)
         except UnavailableError:
-            if not self._owed:
-                logger.warning("an invalidation is owed until the store is back")
-            if len(self._owed) < _MAX_OWED:
-                self._debts += 1
-                self._owed.update(dict.fromkeys(keys, self._debts))
-            else:
-                logger.error("too many invalidations are owed: one was dropped")
+            self._owe(keys)
             self._see_to_it()
             return False
         return True
+
+    def _owe(self, keys: Sequence[str]) -> None:
+        """Note them, in bounded memory: of too many debts one is made, that of everything."""
+        if not self._owed:
+            logger.warning("an invalidation is owed until the store is back")
+        if self._everything not in self._owed and len(self._owed) + len(keys) > _MAX_OWED:
+            logger.warning("too many invalidations are owed: everything is invalidated instead")
+            self._owed = {self._everything: 0}
+        if self._everything in self._owed:
+            keys = [self._everything]
+        self._debts += 1
+        self._owed.update(dict.fromkeys(keys, self._debts))
 
     def owes(self, keys: Sequence[str]) -> bool:
         """Whether the invalidation of one of them is not done yet."""
@@ -132,7 +141,7 @@ class Stamps:
             with suppress(UnavailableError):
                 await self._renew(list(paying))
                 for key, debt in paying.items():
-                    if self._owed[key] == debt:  # not owed once more meanwhile
+                    if self._owed.get(key) == debt:  # not owed once more meanwhile
                         del self._owed[key]
 
     async def _renew(self, keys: Sequence[str]) -> None:
