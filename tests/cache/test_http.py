@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from typing import Any
@@ -235,6 +236,47 @@ async def test_whether_clients_are_obeyed_is_an_option(
         assert app.state.calls == (2 if obeys else 1)
         assert ("fwd=request" in answer.headers["cache-status"]) == obeys
         assert "; hit" in (await client.get("/")).headers["cache-status"]
+
+
+@pytest.mark.parametrize(
+    ("control", "suits"),
+    [
+        ("max-age=30", True),
+        ("max-age=29", False),
+        ("min-fresh=30", True),
+        ("min-fresh=31", False),
+        ("max-age=40, min-fresh=31", False),
+        ("max-age=old", True),
+    ],
+)
+@pytest.mark.parametrize("obeys", [False, True])
+async def test_an_answer_that_is_too_old_for_a_client_is_computed(
+    connect: Connect, control: str, *, obeys: bool, suits: bool
+) -> None:
+    clock = Clock()
+    app = build(Cache(obeys_clients=obeys, clock=clock))
+    headers = {"cache-control": control}
+    only = {"cache-control": f"{control}, only-if-cached"}
+    async with connect(app) as client:
+        await client.get("/", headers=headers)
+        clock.now += 30
+        is_hit = suits or not obeys
+        assert (await client.get("/", headers=only)).status_code == (200 if is_hit else 504)
+        answers = await asyncio.gather(*(client.get("/", headers=headers) for _ in range(3)))
+        assert app.state.calls == (1 if is_hit else 2)
+        says = answers[0].headers["cache-status"]
+        assert says == ("prodkit; hit; ttl=30" if is_hit else "prodkit; fwd=request; stored")
+        assert "; hit" in (await client.get("/")).headers["cache-status"]
+
+
+async def test_a_client_that_says_max_age_gets_nothing_stale(connect: Connect) -> None:
+    clock = Clock()
+    app = build(Cache(obeys_clients=True, clock=clock), stale=60)
+    async with connect(app) as client:
+        await client.get("/")
+        clock.now += 70
+        answer = await client.get("/", headers={"cache-control": "max-age=90"})
+        assert answer.headers["cache-status"] == "prodkit; fwd=stale; stored"
 
 
 @pytest.mark.parametrize("control", ["no-cache", "max-age=0", "max-stale=60"])

@@ -48,8 +48,8 @@ class Cache:
     :param compress_above: the size from which on a body is compressed in the store, in bytes; by default none
         is. It takes about 10 ms of the event loop per megabyte.
     :param lease: seconds after which another process takes over from one that was killed while computing.
-    :param obeys_clients: whether `Cache-Control: no-cache`, `no-store` and `max-age` of a request are obeyed:
-        then any client can have answers computed at will.
+    :param obeys_clients: whether `Cache-Control: no-cache`, `no-store`, `max-age` and `min-fresh` of a
+        request are obeyed: then any client can have answers computed at will.
     :param clock: the wall clock, in seconds.
     """
 

@@ -130,12 +130,14 @@ class Engine:
                 return outcome
             found = None
 
-    async def afresh(self, key: str, stamp_keys: tuple[str, ...]) -> Ticket:
-        """A ticket to compute an answer whatever is stored."""
-        found = await self.find(key, stamp_keys)
+    async def afresh(self, found: Found) -> Ticket:
+        """A ticket to compute an answer whatever is stored.
+
+        :param found: what a look at the store has just shown.
+        """
         if found.stamps is not None:
             try:
-                found.stamps = await self.stamps.fill(stamp_keys, found.stamps)
+                found.stamps = await self.stamps.fill(found.stamp_keys, found.stamps)
             except UnavailableError:
                 found.stamps = None
         return self.alone(found)
@@ -248,9 +250,12 @@ class Engine:
         if tuple(stamps) != found.stamps:
             return Waiting.AGAIN
         entry = Entry.from_bytes(raw) if raw is not None else None
-        if entry is None or entry.stamps != ticket.stamps or self.clock() >= entry.expires:
+        if entry is None or entry.stamps != ticket.stamps:
             return None
-        return Waiting.ALONE if entry.uncacheable else entry
+        now = self.clock()
+        if entry.uncacheable:
+            return Waiting.ALONE if now < entry.expires else None
+        return entry if policy.is_fresh(entry, now) else None
 
     def _place(self, found: Found) -> Any:
         return (asyncio.get_running_loop(), found.key, found.stamps or self.epoch)

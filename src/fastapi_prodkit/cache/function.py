@@ -44,7 +44,7 @@ class Values:
                 value = codec.decode(outcome.entry.body)
             except Exception:  # it has another shape, such as that from before a deployment
                 if found is not None or outcome.found is None:
-                    outcome = Outcome(ticket=await engine.afresh(key, stamps))
+                    outcome = Outcome(ticket=await engine.afresh(await engine.find(key, stamps)))
                     break
                 found = replace(outcome.found, entry=None)
             else:

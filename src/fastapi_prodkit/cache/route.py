@@ -16,12 +16,14 @@ from ..errors import ConfigurationError, status_of
 from .answer import answer, collapsed, in_spite_of_failure
 from .arguments import Arguments
 from .checks import is_checked
+from .client import for_client, wants_it_computed
 from .engine import Engine, Found
 from .entry import Entry
 from .http import Asked, Pair, cache_status
 from .inputs import HANDED_OVER, Inputs, body_of, is_unrepeatable
 from .options import Options
 from .plan import Plan
+from .policy import Policy
 from .renewal import stamps_to_renew
 from .slot import SLOT, Slot, replay
 from .storable import Capture
@@ -100,19 +102,20 @@ class CachedRoute:
         key, stamps = plan.key(inputs, request, asked, response, kwargs, body), plan.stamps(kwargs)
         if plan.has_lane and slot.lane is not None and not asked.credentials:
             slot.lane.learn(scope, key, stamps, self.engine, self.options)
-        if asked.control and self._is_controlled(asked.control):
-            call = _Call(slot, request, response, kwargs, asked, inputs)
-            return await self._controlled(call, key, stamps)
-        engine, found = self.engine, slot.found
+        engine, found, policy = self.engine, slot.found, self.options.policy
         if found is None or found.key != key:
             found = await engine.find(key, stamps)
+        if asked.control:
+            if self._is_controlled(asked.control):
+                return await self._controlled(_Call(slot, request, response, kwargs, asked, inputs), found)
+            policy = self._policy_for(asked)
         now = engine.clock()
-        if found.entry is not None and self.options.policy.is_plainly_fresh(found.entry, now):
+        if found.entry is not None and policy.is_plainly_fresh(found.entry, now):
             return answer(found.entry, asked, now, response.raw_headers)
         if scope["method"] == "HEAD":  # some responses to it have no content to keep for a GET
             slot.note = cache_status("fwd=miss")
             return await self._compute(kwargs)
-        return await self._answer(_Call(slot, request, response, kwargs, asked, inputs), found)
+        return await self._answer(_Call(slot, request, response, kwargs, asked, inputs), found, policy)
 
     def is_called(self, kwargs: Mapping[str, Any]) -> bool:
         """Whether it is the endpoint of the request, and not called by another that hands its request on."""
@@ -146,43 +149,48 @@ class CachedRoute:
         kwargs.pop(HANDED_OVER, None)
         kwargs.pop(_RESPONSE, None)
 
-    async def _controlled(self, call: _Call, key: str, stamps: tuple[str, ...]) -> Any:
-        """Answer a client that has its own idea of caching (RFC 9111 section 5.2.1)."""
-        engine, control = self.engine, call.asked.control
-        if "only-if-cached" in control:
-            found = await engine.find(key, stamps)
-            if found.entry is None or not self.options.policy.is_fresh(found.entry, engine.clock()):
+    async def _controlled(self, call: _Call, found: Found) -> Any:
+        """Answer a client that wants it from the store alone, or not from the store."""
+        engine = self.engine
+        if "only-if-cached" in call.asked.control:
+            entry, now = found.entry, engine.clock()
+            if entry is None or not self._policy_for(call.asked).is_fresh(entry, now):
                 return Response(status_code=504, headers={"cache-status": "prodkit; fwd=miss"})
-            return answer(found.entry, call.asked, engine.clock(), call.response.raw_headers)
+            return answer(entry, call.asked, now, call.response.raw_headers)
         if call.request.method == "HEAD":
             call.slot.note = cache_status("fwd=request")
             return await self._compute(call.kwargs)
-        return await self._capture(call, await engine.afresh(key, stamps), fwd="request")
+        return await self._capture(call, await engine.afresh(found), fwd="request")
 
     def _is_controlled(self, control: Mapping[str, str | None]) -> bool:
-        """Whether the client asks for something else than what is done anyway."""
-        if "only-if-cached" in control:
-            return True
-        return self.options.obeys_clients and ("no-cache" in control or control.get("max-age") == "0")
+        return "only-if-cached" in control or (self.options.obeys_clients and wants_it_computed(control))
 
-    async def _answer(self, call: _Call, found: Found | None) -> Any:
+    def _policy_for(self, asked: Asked) -> Policy:
+        policy = self.options.policy
+        return for_client(policy, asked.control) if self.options.obeys_clients else policy
+
+    async def _answer(self, call: _Call, found: Found | None, policy: Policy) -> Any:
         """Answer where what was found will not do as it is."""
-        engine, policy = self.engine, self.options.policy
+        engine = self.engine
         if cannot_be_replayed := is_unrepeatable(call.request):
             policy = policy.without_refreshes
         assert found is not None
         outcome = await engine.obtain(found.key, found.stamp_keys, policy, found)
-        entry, found = outcome.entry, outcome.found
+        entry, found, now = outcome.entry, outcome.found, engine.clock()
         if entry is None:
             assert outcome.ticket is not None
             last = found.entry if found is not None else None
-            fwd = "miss" if last is None else "stale"
-            return await self._capture(call, outcome.ticket, last, fwd=fwd)
-        now = engine.clock()
+            return await self._capture(call, outcome.ticket, last, fwd=self._why(last, now))
         if found is not None and not (cannot_be_replayed or policy.is_plainly_fresh(entry, now)):
             await self._refresh(call, found)
         status = collapsed(entry, now) if outcome.collapsed else None
         return answer(entry, call.asked, now, call.response.raw_headers, status=status)
+
+    def _why(self, last: Entry | None, now: float) -> str:
+        """Why an answer is computed, in the words of RFC 9211."""
+        if last is None:
+            return "miss"
+        return "request" if self.options.policy.is_fresh(last, now) else "stale"
 
     async def _refresh(self, call: _Call, found: Found) -> None:
         """Have an entry refreshed behind this request, if it is its turn."""
