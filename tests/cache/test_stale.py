@@ -283,3 +283,26 @@ async def test_a_stale_value_serves_everybody_who_waits_where_computing_fails(ca
     await asyncio.sleep(0)
     with pytest.raises(RuntimeError, match="broken"):
         await compute()
+
+
+async def test_where_computing_fails_its_error_is_told_if_the_old_value_has_another_shape(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(cache._engine, "clock", clock)
+    calls: list[int] = []
+
+    async def before() -> str:
+        return "one"
+
+    async def after() -> int:
+        calls.append(1)
+        await asyncio.sleep(0)
+        raise RuntimeError("broken")
+
+    await cache.get_or_set("value", before, ttl=10, type=str, stale_if_error=50)
+    clock.now += 20
+    failing = (cache.get_or_set("value", after, ttl=10, type=int, stale_if_error=50) for _ in range(5))
+    errors = await asyncio.gather(*failing, return_exceptions=True)
+    assert [str(error) for error in errors] == ["broken"] * 5
+    assert len(calls) == 1

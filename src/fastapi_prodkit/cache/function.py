@@ -73,10 +73,11 @@ class Values:
             try:
                 value = await compute()
             except Exception as error:
-                if last is None or status_of(error) < 500:
+                saved = () if last is None or status_of(error) < 500 else _decoded(codec, last)
+                if last is None or not saved:
                     raise
                 ticket.settle(last)
-                return codec.decode(last.body)
+                return saved[0]
             now = engine.clock()
             entry = Entry(b"", now, now + ttl, max(0.0, now - ticket.began), codec.encode(value))
             if len(entry.body) > self._max_bytes:
@@ -121,6 +122,14 @@ class Values:
             self._engine.report(error)
         finally:
             await ticket.close()
+
+
+def _decoded(codec: Codec, entry: Entry) -> tuple[Any, ...]:
+    """The value, alone; nothing if it has another shape by now."""
+    try:
+        return (codec.decode(entry.body),)
+    except Exception:
+        return ()
 
 
 class CachedFunction:
