@@ -6,10 +6,12 @@ in the "effective route context" of the scope, which is private, plus the prefix
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from traceback import walk_tb
 from typing import Any
 
 from fastapi import exception_handlers
@@ -18,6 +20,7 @@ from fastapi.dependencies.utils import _get_param_aliases, _get_param_model, get
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.routing import APIRoute, APIWebSocketRoute, RouteContext, iter_route_contexts
 from pydantic import AliasPath
+from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette._utils import get_route_path
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -30,6 +33,7 @@ from ._asgi import layers
 __all__ = [
     "Route",
     "app_of",
+    "broke_the_answer",
     "called_by_framework",
     "default_handlers",
     "dependants",
@@ -253,6 +257,15 @@ def mounted_apps(app: Any) -> Iterator[Any]:
 def is_signal(exc: BaseException) -> bool:
     """Whether the exception only tells a layer of the framework further out that it has already answered."""
     return isinstance(exc, _SIGNALS)
+
+
+def broke_the_answer(error: BaseException) -> bool:
+    """Whether the router is handling an exception of what it made of an endpoint's value.
+
+    The other ones are raised where dependencies are closed, or handled by somebody else.
+    """
+    names = [frame.f_globals.get("__name__") for frame, _ in walk_tb(error.__traceback__)]
+    return names[:1] == [wrap_app_handling_exceptions.__module__] and contextlib.__name__ not in names
 
 
 def let_413_pass(scope: Scope) -> None:

@@ -5,9 +5,13 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import AsyncIterator
+from typing import Annotated
 
 import pytest
-from fastapi import FastAPI, HTTPException, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
+from fastapi.exceptions import ResponseValidationError
+from fastapi.responses import JSONResponse
 
 from fastapi_prodkit import Cache, CacheMiddleware, RedisBackend
 
@@ -106,6 +110,69 @@ async def test_the_leaders_error_is_shared_and_not_kept(
     assert {answer.status_code for answer in answers} == {500 if late else 503}
     assert after.json() == 2
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("where", ["validation", "rendering"])
+async def test_the_leaders_error_is_shared_where_the_app_answers_it_after_the_endpoint(
+    cache: Cache, connect: Connect, where: str
+) -> None:
+    app = FastAPI()
+    app.add_middleware(CacheMiddleware)
+    calls: list[int] = []
+
+    class Strict(JSONResponse):
+        def render(self, content: object) -> bytes:
+            if content == 0:
+                raise ZeroDivisionError
+            return super().render(content)
+
+    @app.exception_handler(ResponseValidationError)
+    @app.exception_handler(ZeroDivisionError)
+    async def answer(request: Request, error: Exception) -> Response:
+        return Response("sorry", 500)
+
+    @app.get("/", response_class=Strict)
+    @cache(ttl=60)
+    async def index() -> int:
+        calls.append(1)
+        await asyncio.sleep(0.02)
+        if len(calls) == 1:
+            return 0 if where == "rendering" else "no number"  # type: ignore[return-value]  # the case
+        return len(calls)
+
+    async with connect(app) as client:
+        answers = await asyncio.gather(*(client.get("/") for _ in range(20)))
+        assert {answer.text for answer in answers} == {"sorry"}
+        assert all("fwd=miss" in answer.headers["cache-status"] for answer in answers)
+        assert (await client.get("/")).json() == 2
+        assert "hit" in (await client.get("/")).headers["cache-status"]
+    assert len(calls) == 2
+
+
+async def test_the_error_of_closing_a_dependency_is_of_its_own_request_alone(
+    cache: Cache, connect: Connect
+) -> None:
+    app = FastAPI()
+    app.add_middleware(CacheMiddleware)
+    go = asyncio.Event()
+
+    async def session(authorization: Annotated[str, Header()]) -> AsyncIterator[None]:
+        yield
+        raise HTTPException(409, f"of {authorization}")
+
+    @app.get("/", dependencies=[Depends(session, scope="function")])
+    @cache(ttl=60, shared=True)
+    async def index() -> int:
+        await go.wait()
+        return 1
+
+    async with connect(app) as client:
+        names = ["ann", "bob", "eve"]
+        waiting = [asyncio.create_task(client.get("/", headers={"authorization": name})) for name in names]
+        await asyncio.sleep(0.02)
+        go.set()
+        answers = await asyncio.gather(*waiting)
+    assert [answer.json()["detail"] for answer in answers] == [f"of {name}" for name in names]
 
 
 async def test_responses_that_are_not_kept_are_not_shared_either(cache: Cache, connect: Connect) -> None:

@@ -175,7 +175,11 @@ class CachedRoute:
         if cannot_be_replayed := is_unrepeatable(call.request):
             policy = policy.without_refreshes
         assert found is not None
-        outcome = await engine.obtain(found.key, found.stamp_keys, policy, found)
+        try:
+            outcome = await engine.obtain(found.key, found.stamp_keys, policy, found)
+        except Exception:
+            call.slot.note = cache_status("fwd=miss", "collapsed")
+            raise
         entry, found, now = outcome.entry, outcome.found, engine.clock()
         if entry is None:
             assert outcome.ticket is not None

@@ -15,6 +15,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .._fastapi import broke_the_answer
 from .._grafts import around_router
 from .engine import Found
 from .entry import Entry
@@ -97,14 +98,19 @@ class Slot:
         capture, note = self.capture, self.note
         if capture is not None and not capture.ticket.ended:
             headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
-            kept = self._is_of_a_handler() or keep(
-                message["status"], headers, capture, by_response=isinstance(self.returned, Response)
-            )
+            handled = self._handled()
+            kept: Kept | str = "an exception was handled"
+            if handled is None:
+                by_response = isinstance(self.returned, Response)
+                kept = keep(message["status"], headers, capture, by_response=by_response)
             if isinstance(kept, Kept):
                 self._entry = kept.entry
                 self._head = {**message, "headers": kept.fields}
                 return
-            await capture.ticket.decline()
+            if isinstance(handled, Exception) and broke_the_answer(handled):
+                capture.ticket.fail(handled)
+            else:
+                await capture.ticket.decline()
             note = cache_status(capture.fwd, f'detail="{kept}"')
         elif note is None and not self.spent and self._is_of_a_cached_route():
             note = cache_status("fwd=bypass", 'detail="answered before the endpoint"')
@@ -116,9 +122,10 @@ class Slot:
         cached = getattr(self.live.get("endpoint"), "__prodkit_cached__", None)
         return cached is not None and self.live.get(SLOT) is self and cached.knows(self.live)
 
-    def _is_of_a_handler(self) -> str:
+    def _handled(self) -> BaseException | None:
         """FastAPI answers an exception while it handles it: whatever the status, nothing to keep."""
-        return "" if sys.exception() is self._started_in else "an exception was handled"
+        now = sys.exception()
+        return None if now is self._started_in else now
 
     async def _keep(self, message: Message) -> None:
         """Take what belongs to the body, and hand it on."""
