@@ -176,6 +176,7 @@ TRIED: dict[str, _Tried] = {
             "ttl": FINITE,
             "stale": [math.inf, *NOT_SECONDS],
             "stale_if_error": [math.inf, *NOT_SECONDS],
+            "early": [math.inf, *NOT_SECONDS],
             "tags": NAMES,
             "codec": [object(), "json"],
         },

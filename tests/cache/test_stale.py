@@ -228,6 +228,31 @@ async def test_dear_answers_are_refreshed_before_their_end(backend: Backend) -> 
     assert 60 < calls[1] - began < 105
 
 
+@pytest.mark.parametrize("options", [{}, {"early": 1}, {"stale": 50}])
+async def test_a_value_is_computed_after_the_call_only_where_the_call_says_so(
+    options: dict[str, Any],
+) -> None:
+    clock = Clock()
+    cache = Cache(clock=clock)
+    cache._engine.chance = lambda: 0.999999
+    calls: list[str] = []
+    session = "open"
+
+    async def compute() -> int:
+        calls.append(session)
+        clock.now += 5
+        return len(calls)
+
+    for _ in range(2):
+        session = "open"
+        assert await cache.get_or_set("value", compute, ttl=100, type=int, **options) == 1
+        session = "closed"
+        for _ in range(10):
+            await asyncio.sleep(0)
+        clock.now += 120 if "stale" in options else 60
+    assert calls == (["open", "closed"] if options else ["open"])
+
+
 async def test_cheap_answers_are_not_refreshed_early() -> None:
     clock = Clock()
     cache = Cache(clock=clock)

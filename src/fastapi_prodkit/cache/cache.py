@@ -187,10 +187,14 @@ class Cache:
         type: Any = None,
         stale: float = 0.0,
         stale_if_error: float = 0.0,
+        early: float = 0.0,
         tags: Iterable[str] = (),
         codec: Codec | None = None,
     ) -> R:
         """The value kept under `key`, or else what `compute()` returns.
+
+        With `stale` or `early` it may run once more after this call has returned: then it must not use what
+        is closed by then, such as the database session of a request.
 
         :param type: the type of the value, where `compute` is not annotated.
         :raises ConfigurationError: if the value cannot be stored.
@@ -204,7 +208,7 @@ class Cache:
             )
         else:
             instance("codec", codec, Codec, _CODEC)
-        policy = Policy(ttl, stale, stale_if_error)
+        policy = Policy(ttl, stale, stale_if_error, early)
         stamps = [stamp_key(self._namespace, "all")]
         stamps += [stamp_key(self._namespace, "tag", tag) for tag in names("tags", tags)]
         value: R = await Values(self._engine, max_bytes=self._max_bytes).obtain(
