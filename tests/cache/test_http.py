@@ -206,6 +206,39 @@ async def test_an_age_is_taken_off_the_time_for_which_an_answer_is_fresh(
     assert says == (f"prodkit; hit; ttl={ttl}" if ttl else 'prodkit; fwd=miss; detail="expires at once"')
 
 
+@pytest.mark.parametrize("by", ["response", "injected response"])
+async def test_what_is_about_the_connection_is_not_stored(connect: Connect, by: str) -> None:
+    app, cache = FastAPI(), Cache()
+    app.add_middleware(CacheMiddleware)
+    fields = {
+        "Connection": "close, X-Hop,Cache-Control",
+        "X-Hop": "1",
+        "Keep-Alive": "timeout=5",
+        "TE": "trailers",
+        "Trailer": "x-sum",
+        "Transfer-Encoding": "identity",
+        "Upgrade": "h2c",
+        "Proxy-Authenticate": "Basic",
+        "Proxy-Connection": "close",
+    }
+
+    @app.get("/")
+    @cache(ttl=60)
+    async def index(response: Response) -> Any:
+        given = response if by == "injected response" else JSONResponse(1)
+        given.headers.update({**fields, "X-Kept": "1"})
+        return 1 if given is response else given
+
+    async with connect(app) as client:
+        miss, hit, again = [await client.get("/") for _ in range(3)]
+    assert all(name in miss.headers for name in fields), "the server sees to them"
+    for each in (hit, again):
+        assert "; hit" in each.headers["cache-status"]
+        assert not set(each.headers).intersection(map(str.lower, fields))
+        assert each.headers["x-kept"] == "1"
+        assert each.headers["cache-control"] == miss.headers["cache-control"]
+
+
 async def test_max_age_tells_clients_that_they_need_not_ask(connect: Connect) -> None:
     async with connect(build(Cache(), max_age=30)) as client:
         for _ in range(2):

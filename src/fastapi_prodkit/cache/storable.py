@@ -15,6 +15,11 @@ from .ticket import Ticket
 
 __all__ = ["Capture", "Kept", "keep"]
 
+# RFC 9111 section 3.1
+_OF_THE_CONNECTION = frozenset(
+    (b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+)
+
 
 class Capture(NamedTuple):
     """What the endpoint tells the slot about the response that is coming.
@@ -64,34 +69,19 @@ def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: boo
     if headers[len(base) :] != added:
         return "header fields were changed on the way"
     extra, hidden = _by_endpoint(capture.before, added)
-    control = vary = expires = b""
-    age, left_out = 0.0, set()
-    for name, value in chain(base, extra):
-        lower = name.lower()
-        if lower == b"set-cookie":
-            return "sets a cookie"
-        if b"\n" in value or b"\r" in value:
-            return "a header field with a line break"
-        if lower == b"cache-control":
-            control += b"," + value
-        elif lower == b"vary":
-            vary += b"," + value
-        elif lower == b"expires":
-            expires = value
-        elif lower == b"age":
-            age = age if lower in left_out else _age(value)
-            left_out.add(lower)
-    said = directives(control) if control else {}
-    varied = vary.decode("latin-1").lower().replace(",", " ").split()
-    now = capture.ticket.now()
-    made = now - age
+    own = _read(chain(base, extra))
+    if isinstance(own, str):
+        return own
+    said = directives(own.control) if own.control else {}
+    varied = own.vary.decode("latin-1").lower().replace(",", " ").split()
+    made = capture.ticket.now() - own.age
     given = _seconds(said.get("s-maxage", said.get("max-age")))
-    if expires and not given:
-        given.append(seconds_until(expires, made))
+    if own.expires and not given:
+        given.append(seconds_until(own.expires, made))
     ttl = min([capture.ttl, *given])
     injected = b",".join(value for name, value in added if name.lower() == b"cache-control")
     forbidden = {**said, **directives(injected)} if injected else said
-    reason = _objection(forbidden, set(varied) - capture.selecting, ttl - age)
+    reason = _objection(forbidden, set(varied) - capture.selecting, ttl - own.age)
     if reason is not None:
         return reason
     ours: list[Pair] = []
@@ -106,12 +96,51 @@ def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: boo
         cost=0.0,
         body=b"",
         status=status,
-        headers=_without(left_out, (*base, *ours)),
-        extra=_without(left_out, extra),
+        headers=(*_without(own.passing, base), *ours),
+        extra=_without(own.passing, extra),
         hidden=tuple(hidden),
         returned_response=by_response,
     )
     return Kept(entry, with_cookies([*base, *ours, *added]))
+
+
+class _Own(NamedTuple):
+    """What the fields that are the endpoint's own say about keeping them.
+
+    :param passing: the names of those that are not to be kept.
+    """
+
+    control: bytes
+    vary: bytes
+    expires: bytes
+    age: float
+    passing: set[bytes]
+
+
+def _read(fields: Iterable[Pair]) -> _Own | str:
+    """What they say, or why nothing may be kept."""
+    control = vary = expires = b""
+    age, passing = 0.0, set()
+    for name, value in fields:
+        lower = name.lower()
+        if lower == b"set-cookie":
+            return "sets a cookie"
+        if b"\n" in value or b"\r" in value:
+            return "a header field with a line break"
+        if lower == b"cache-control":
+            control += b"," + value
+        elif lower == b"vary":
+            vary += b"," + value
+        elif lower == b"expires":
+            expires = value
+        elif lower == b"age":
+            age = age if lower in passing else _age(value)
+            passing.add(lower)
+        elif lower in _OF_THE_CONNECTION or lower.startswith(b"proxy-"):
+            passing.add(lower)
+            if lower == b"connection":
+                passing.update(each.strip() for each in value.lower().split(b","))
+    return _Own(control, vary, expires, age, passing)
 
 
 def _by_endpoint(before: Iterable[Pair], after: Iterable[Pair]) -> tuple[list[Pair], list[bytes]]:
