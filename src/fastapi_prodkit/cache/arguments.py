@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from starlette.background import BackgroundTasks
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
@@ -36,6 +37,7 @@ class Arguments:
         self, function: Callable[..., Any], key: Callable[..., Any] | None, name: str | None = None
     ) -> None:
         self.function = function
+        self._is_async = any(map(inspect.iscoroutinefunction, (function, inspect.unwrap(function))))
         self.name = name or f"{function.__module__}.{function.__qualname__}"
         self.is_named = name is not None
         self.signature = inspect.signature(function)
@@ -48,6 +50,13 @@ class Arguments:
         self.values = tuple(name for name in self.signature.parameters if name not in self.injected)
         if key is None:
             self.require_keyable(name for name in self.values if not self._is_declared(name))
+
+    async def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Call the function: in the thread pool if it is a plain one."""
+        if self._is_async:
+            value = self.function(*args, **kwargs)
+            return await value if inspect.isawaitable(value) else value
+        return await run_in_threadpool(self.function, *args, **kwargs)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """All arguments by name, defaults filled in.

@@ -225,6 +225,8 @@ class Engine:
         if ticket is None:
             return self._outcome(found, await self._flights[self._place(found)].wait())
         ticket.holder = asyncio.current_task()
+        if self.is_alone and found.stamps is not None and None not in found.stamps:
+            return Outcome(ticket=ticket, found=found)  # no process to lead, and no stamp to make
         try:
             answer = await self.lead(ticket, policy)
         except BaseException:

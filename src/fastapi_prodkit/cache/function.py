@@ -150,7 +150,7 @@ class CachedFunction:
         arguments, options = self._arguments, self._options
 
         async def compute() -> Any:
-            return await options.call(arguments.function, args, kwargs)
+            return await arguments.call(args, kwargs)
 
         if options.is_disabled() or arguments.injected:
             return await compute()

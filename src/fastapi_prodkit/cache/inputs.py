@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -49,6 +49,12 @@ class Inputs:
     credentials: bool
     grouped: bool
     overrides: str = ""
+    selecting: frozenset[str] = field(init=False)
+    """Every request header field that is part of the key."""
+
+    def __post_init__(self) -> None:
+        selecting = frozenset(self.vary(CREDENTIALS if self.credentials else ()))
+        object.__setattr__(self, "selecting", selecting)
 
     @classmethod
     def of(cls, dependant: Dependant, *, shared: bool, grouped: bool, vary: Collection[str]) -> Inputs:
@@ -112,11 +118,6 @@ class Inputs:
         """Whether the answer to this request is for those alone who have its credentials."""
         personal = self.credentials or self.grouped
         return personal and (bool(credentials) or any(read(request) for read in self.reads))
-
-    @property
-    def selecting(self) -> frozenset[str]:
-        """Every request header field that is part of the key."""
-        return frozenset(self.vary(CREDENTIALS if self.credentials else ()))
 
     @property
     def is_only_the_url(self) -> bool:
@@ -193,10 +194,10 @@ def _several(values: list[str]) -> list[str]:
 
 
 def _check_body(dependant: Dependant) -> None:
-    for field in dependant.body_params:
-        if isinstance(field.field_info, File):
+    for each in dependant.body_params:
+        if isinstance(each.field_info, File):
             raise ConfigurationError(
-                f"the file {field.name!r} of {_name(dependant.call)} cannot be part of a cache key: "
+                f"the file {each.name!r} of {_name(dependant.call)} cannot be part of a cache key: "
                 "take @cache off this route"
             )
 

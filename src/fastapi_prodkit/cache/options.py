@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import random
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from string import Formatter
 from typing import Any
-
-from starlette.concurrency import run_in_threadpool
 
 from ..errors import ConfigurationError
 from .arguments import Arguments
@@ -53,14 +51,6 @@ class Options:
                         f"it from others, as in {{{name}.id}}"
                     )
 
-    async def call(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
-        if any(map(inspect.iscoroutinefunction, (function, inspect.unwrap(function)))):
-            value = function(*args, **kwargs)
-            return await value if inspect.isawaitable(value) else value
-        return await run_in_threadpool(function, *args, **kwargs)
-
     @property
     def tags_of_arguments(self) -> tuple[str, ...]:
         return tuple(tag for tag in self.tags if "{" in tag)
@@ -90,9 +80,7 @@ class Options:
 
     def cache_control(self, *, private: bool) -> bytes:
         """What browsers and proxies are told where the endpoint says nothing (RFC 9111 section 5.2.2)."""
-        directives = ["private"] if private else []
-        directives.append(f"max-age={int(self.max_age)}" if self.max_age else "no-cache")
-        return ", ".join(directives).encode()
+        return _cache_control(self.max_age, private)
 
     def draw_ttl(self) -> float:
         policy = self.policy
@@ -122,3 +110,10 @@ def _has_text(hint: Any) -> bool:
         return True
     methods = ("__str__", "__repr__", "__format__")
     return any(getattr(hint, name) is not getattr(object, name) for name in methods)
+
+
+@lru_cache(maxsize=1024)
+def _cache_control(max_age: float, private: bool) -> bytes:
+    directives = ["private"] if private else []
+    directives.append(f"max-age={int(max_age)}" if max_age else "no-cache")
+    return ", ".join(directives).encode()

@@ -266,7 +266,7 @@ class CachedRoute:
         return answer(entry, call.asked, now, before, status=status)
 
     async def _compute(self, kwargs: dict[str, Any]) -> Any:
-        return await self.options.call(self.arguments.function, (), kwargs)
+        return await self.arguments.call((), kwargs)
 
     def _bypass(self, method: str, inputs: Inputs, asked: Asked) -> tuple[str, ...] | None:
         """Why this request is none of ours, in the words of RFC 9211."""

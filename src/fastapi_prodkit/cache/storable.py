@@ -68,12 +68,12 @@ def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: boo
     base = headers[: len(headers) - len(added)]
     if headers[len(base) :] != added:
         return "header fields were changed on the way"
-    extra, hidden = _by_endpoint(capture.before, added)
+    extra, hidden = _by_endpoint(capture.before, added) if capture.before or added else ([], [])
     own = _read(chain(base, extra))
     if isinstance(own, str):
         return own
     said = directives(own.control) if own.control else {}
-    varied = own.vary.decode("latin-1").lower().replace(",", " ").split()
+    varied = own.vary.decode("latin-1").lower().replace(",", " ").split() if own.vary else []
     made = capture.ticket.now() - own.age
     given = _seconds(said.get("s-maxage", said.get("max-age")))
     if own.expires and not given:
