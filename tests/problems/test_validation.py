@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from fastapi_prodkit import ProblemMiddleware
+from fastapi_prodkit import ConfigurationError, ProblemMiddleware
 from fastapi_prodkit.problems.validation import field_errors
 
 CANARY = "canary-4711"
@@ -234,6 +234,24 @@ def test_titles_are_translated_and_bounds_are_filled_in(polyglot: TestClient) ->
 def test_a_translation_cannot_repeat_the_input(polyglot: TestClient) -> None:
     (error,) = errors_of(polyglot, {"pet": {"kind": CANARY}}, headers={"Accept-Language": "de"})
     assert error["detail"] == "? gibt es nicht, ?"
+
+
+@pytest.mark.parametrize("text", ["Höchstens {0}", "Höchstens {}", "Höchstens {le", "Höchstens le}", 9])
+@pytest.mark.parametrize("key", ["less_than_equal", "Unprocessable Content"])
+def test_a_translation_that_cannot_be_filled_in_is_refused_by_name(key: str, text: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf"translations\['de'\]\['{key}'\].*\{{\{{"):
+        create_app(translations={"de": {key: text}}).build_middleware_stack()
+
+
+def test_a_translation_may_have_braces_and_ask_for_a_form_that_the_bound_does_not_have() -> None:
+    texts = {"less_than_equal": "{{Höchstens}} {le:%d}", "missing": "{le:.2f}", "Not Found": "{{weg}}"}
+    client = TestClient(create_app(translations={"de": texts}))
+    german = {"Accept-Language": "de"}
+    (error,) = errors_of(client, {"pet": {"kind": "cat", "lives": 10}}, headers=german)
+    assert error["detail"] == "Input should be less than or equal to 9"
+    (error,) = errors_of(client, {"pet": {"kind": "cat"}}, headers=german)
+    assert error["detail"] == "Field required"
+    assert client.get("/nowhere", headers=german).json()["title"] == "{weg}"
 
 
 # --- whatever is sent ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import responses
 from typing import Any
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException, WebSocketException
 
 from .._asgi import leaves
 from ..errors import ProblemError, phrase
-from .language import Texts
+from .language import Texts, filled
 from .registry import Problem, Problems, close_code_of
 from .validation import field_errors
 
@@ -130,7 +131,10 @@ class Answers:
 
 def _translate(document: dict[str, Any], kind: str, title: str, texts: Texts) -> None:
     """A catalogue names a title by the type, or by the English title of an `about:blank`."""
-    document["title"] = texts.get(kind) or texts.get(title) or title
+    text = texts.get(kind) or texts.get(title)
+    if text:
+        with suppress(ValueError):
+            document["title"] = filled(text, {})
 
 
 def _add_detail(document: dict[str, Any], detail: Any, status: int) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from string import Formatter
+from typing import Any
 
 from .._arguments import instance
 from ..errors import ConfigurationError
 
-__all__ = ["Texts", "Translations"]
+__all__ = ["Texts", "Translations", "filled"]
 
 Texts = Mapping[str, str]
 
@@ -27,6 +29,12 @@ class Translations:
                 raise ConfigurationError(
                     f"translations[{tag!r}] must map codes to texts, such as {{'missing': 'Pflichtfeld'}}"
                 )
+            for key, text in texts.items():
+                if not _is_template(text):
+                    raise ConfigurationError(
+                        f"translations[{tag!r}][{key!r}]={text!r} cannot be filled in: give a text in which "
+                        "{} stands around the name of a bound alone, such as {gt}; a brace itself is {{ or }}"
+                    )
         self._catalogues = {tag.lower(): (tag, texts) for tag, texts in catalogues.items()}
 
     def __bool__(self) -> bool:
@@ -43,6 +51,40 @@ class Translations:
                     return None
                 tag = tag.rpartition("-")[0]
         return None
+
+
+def filled(text: str, bounds: Mapping[str, Any]) -> str:
+    """The text with the limits that a schema sets; what is no such limit is `?`.
+
+    :raises ValueError: for a form that the bound does not have, such as `{le:%d}` of a number.
+    """
+    return text.format_map(_Bounds(bounds))
+
+
+class _Bounds(dict[str, Any]):
+    """The limits that a schema sets (`gt`, `max_length`): what a translation may mention."""
+
+    _UNSAFE = frozenset({"error", "tag", "encoding_error", "tz_actual", "actual_length"})
+
+    def __missing__(self, name: str) -> str:
+        return "?"
+
+    def __getitem__(self, name: str) -> Any:
+        return "?" if name in self._UNSAFE else super().__getitem__(name)
+
+
+def _is_template(text: object) -> bool:
+    """Whether it is a text whose braces are doubled or stand around a name, as `format_map` needs it."""
+    if not isinstance(text, str):
+        return False
+    try:
+        fields = [field for field in Formatter().parse(text) if field[1] is not None]
+    except ValueError:
+        return False
+    return all(
+        str(name).isidentifier() and not {"{", "}"} & set(form or "") and conversion in (None, *"ars")
+        for _, name, form, conversion in fields
+    )
 
 
 def _by_preference(header: str) -> Iterator[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydantic_core import PydanticKnownError
 
-from .language import Texts
+from .language import Texts, filled
 
 __all__ = ["field_errors"]
 
@@ -82,7 +83,8 @@ def _code(error: Mapping[str, Any]) -> str:
 def _text(error: Mapping[str, Any], texts: Texts | None, quote: bool) -> str:
     code = _code(error)
     if texts is not None and code in texts:
-        return texts[code].format_map(_Bounds(error.get("ctx") or {}))
+        with suppress(ValueError, TypeError):
+            return filled(texts[code], error.get("ctx") or {})
     if quote and code not in _TEXTS:
         return str(error.get("msg", _ANY))
     return _pydantics(code, error) if code in _QUOTES_NOTHING else _TEXTS.get(code, _ANY)
@@ -94,18 +96,6 @@ def _pydantics(code: Any, error: Mapping[str, Any]) -> str:
         return PydanticKnownError(code, error.get("ctx")).message()
     except Exception:  # it has other bounds than pydantic's errors of that code
         return _ANY
-
-
-class _Bounds(dict[str, Any]):
-    """The limits that a schema sets (`gt`, `max_length`): what a translation may mention."""
-
-    _UNSAFE = frozenset({"error", "tag", "encoding_error", "tz_actual", "actual_length"})
-
-    def __missing__(self, name: str) -> str:
-        return "?"
-
-    def __getitem__(self, name: str) -> Any:
-        return "?" if name in self._UNSAFE else super().__getitem__(name)
 
 
 def _place(error: Mapping[str, Any], body: Any) -> dict[str, Any]:
