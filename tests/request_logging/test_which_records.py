@@ -35,6 +35,11 @@ def _client(lines: Lines, **options: Any) -> TestClient:
             raise HTTPException(503)
         return "ok"
 
+    @app.get("/missing")
+    async def missing() -> None:
+        log.debug("detail of what is missing")
+        raise HTTPException(404)
+
     @app.get("/error")
     async def error() -> None:
         for number in range(5):
@@ -131,6 +136,19 @@ def test_the_details_of_a_request_that_failed_are_written(lines: Lines, written:
     assert written.getvalue() == ""
     client.get("/error")
     assert written.getvalue().split("\n")[:-1] == ["not a detail", "detail 2", "detail 3", "detail 4"]
+
+
+def test_the_details_of_a_client_s_error_are_forgotten_though_its_record_is_kept(
+    lines: Lines, written: io.StringIO
+) -> None:
+    _client(lines, sample=0.0).get("/missing")
+    assert written.getvalue() == ""
+    assert lines.only["outcome"] == "client_error"
+
+
+def test_the_details_of_a_slow_client_s_error_are_written(lines: Lines, written: io.StringIO) -> None:
+    _client(lines, slow=1e-9).get("/missing")
+    assert written.getvalue() == "detail of what is missing\n"
 
 
 def test_the_details_of_a_slow_request_are_written(lines: Lines, written: io.StringIO) -> None:

@@ -25,7 +25,7 @@ from .identity import continue_trace, join_span, read_request_id
 from .process import SERVER_ACCESS_LOGGERS, ProcessHold
 from .quick import QuickLines
 from .record import LEVELS, Record, Recorder
-from .sampling import Sampling, is_remarkable
+from .sampling import Sampling, wants_details
 from .sinks import Sink, StreamSink
 from .sockets import SocketExchange
 from .witness import MARK, witnessed
@@ -208,7 +208,7 @@ class RequestLoggingMiddleware:
         """A failure after the response (in a background task) counts too."""
         try:
             record = exchange.record or self._recorder.record(exchange, self._routes)
-            write = exchange.failure is not None or is_remarkable(record, self._sampling.slow)
+            write = exchange.failure is not None or wants_details(record, self._sampling.slow)
             land(exchange, write=write)
         except Exception:
             self.dropped += 1

@@ -1,4 +1,4 @@
-"""Which records are written. What failed or was slow always is."""
+"""Which records are written. What did not end well or was slow always is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from .._arguments import fraction, plain_function, seconds
 from .record import Record
 
-__all__ = ["Sampling", "is_remarkable"]
+__all__ = ["Sampling", "wants_details"]
 
 _TAIL = 14  # hexadecimal digits: the 56 bits of a trace id that W3C Trace Context lets be random
 
@@ -40,7 +40,7 @@ class Sampling:
         """Whether to write it."""
         if record["http.route"] not in self.quiet and self._decide is None and self._rate == 1.0:
             return True
-        if is_remarkable(record, self.slow):
+        if _is_remarkable(record, self.slow):
             return True
         if record["http.route"] in self.quiet:
             return False
@@ -50,11 +50,19 @@ class Sampling:
         return int(record["trace_id"][-_TAIL:], 16) < self._below
 
 
-def is_remarkable(record: Record, slow: float) -> bool:
-    """Whether it failed, or was slow. A WebSocket is not slow because it was open for long."""
-    if record["outcome"] != "ok" or "exception.type" in record:
+def _is_remarkable(record: Record, slow: float) -> bool:
+    """Whether it did not end well, be it by the client's fault, or was slow."""
+    return record["outcome"] != "ok" or _failed_or_slow(record, slow)
+
+
+def wants_details(record: Record, slow: float) -> bool:
+    """Whether the app failed, or was slow: anybody can cause a 404, as many as he likes."""
+    return record["outcome"] not in ("ok", "client_error") or _failed_or_slow(record, slow)
+
+
+def _failed_or_slow(record: Record, slow: float) -> bool:
+    """A WebSocket is not slow because it was open for long."""
+    if "exception.type" in record:
         return True
-    if record["event.name"] == "websocket.session":
-        return False
     duration: float = record["http.server.request.duration"]
-    return duration >= slow
+    return duration >= slow and record["event.name"] != "websocket.session"
