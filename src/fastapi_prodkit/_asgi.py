@@ -34,6 +34,7 @@ __all__ = [
     "lifespan_checked",
     "lift",
     "place_of",
+    "send_raises",
     "sink",
 ]
 
@@ -73,7 +74,7 @@ class Failures:
     It lies in the scope under `FAILURES`.
     """
 
-    __slots__ = ("aborted", "errors", "unforeseen")
+    __slots__ = ("aborted", "departure", "errors", "unforeseen")
 
     def __init__(self) -> None:
         self.errors: list[BaseException] = []
@@ -82,6 +83,8 @@ class Failures:
         """The first that no client was meant to get an answer to."""
         self.aborted = False
         """The body is not to be completed."""
+        self.departure: OSError | None = None
+        """What the server's `send` raised, because the client had left."""
 
     def __contains__(self, exc: BaseException) -> bool:
         return any(each is exc for each in self.errors)
@@ -93,6 +96,12 @@ def failures_of(scope: Scope) -> Failures:
     if failures is None:
         failures = scope[FAILURES] = Failures()
     return failures
+
+
+def send_raises(scope: Scope) -> bool:
+    """Whether `send` may raise an OSError for a client that left: since version 2.4 of ASGI."""
+    version: str = scope.get("asgi", {}).get("spec_version", "2.0")
+    return version >= "2.4"
 
 
 def leaves(exc: BaseException) -> Iterator[BaseException]:

@@ -6,12 +6,15 @@ import io
 import json
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
 from fastapi import BackgroundTasks, FastAPI, HTTPException, Request, WebSocket
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, SecretStr, field_validator
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
@@ -169,6 +172,61 @@ def test_a_stream_of_ours_that_breaks_is_recorded_as_broken_without_problems_too
     assert '"status":500' in response.text
     (record,) = (json.loads(line) for line in output.getvalue().splitlines())
     assert (record["outcome"], record["exception.type"]) == ("server_error", "builtins.ValueError")
+
+
+async def _forward(request: Any, call_next: Any) -> Any:
+    return await call_next(request)
+
+
+def _sent_to(app: FastAPI, path: str, *, until: int) -> Any:
+    """Serve a request whose client is found gone at message number `until`, by a server of ASGI 2.4."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        if len(sent) == until:
+            raise ConnectionResetError("gone")
+        sent.append(message)
+
+    asgi = {"version": "3.0", "spec_version": "2.4"}
+    scope = {"type": "http", "asgi": asgi, "method": "GET", "path": path, "headers": [], "query_string": b""}
+    return app(scope, receive, send)
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/mounted"])
+@pytest.mark.parametrize("until", [0, 1])
+@pytest.mark.parametrize("between", [None, GZipMiddleware, partial(BaseHTTPMiddleware, dispatch=_forward)])
+async def test_a_client_that_is_found_gone_when_the_app_sends_is_no_error(
+    path: str, until: int, between: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    output, seen = io.StringIO(), list[BaseException]()
+    app, mounted = FastAPI(), FastAPI()
+    app.add_middleware(RequestLoggingMiddleware, sink=StreamSink(output))
+    app.add_middleware(ProblemMiddleware, on_error=seen.append)
+    if between is not None:
+        app.add_middleware(between)
+    app.mount("/mounted", mounted)
+    for each in (app, mounted):
+        each.get("/")(lambda: "here")
+    await _sent_to(app, path, until=until)
+    assert seen == []
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert json.loads(output.getvalue())["outcome"] == "client_disconnect"
+
+
+async def test_an_oserror_of_the_app_itself_is_an_error_whatever_the_server_speaks() -> None:
+    seen = list[BaseException]()
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware, on_error=seen.append)
+
+    @app.get("/")
+    async def read() -> None:
+        raise FileNotFoundError("prices.csv")
+
+    await _sent_to(app, "/", until=-1)
+    assert [type(each) for each in seen] == [FileNotFoundError]
 
 
 def test_the_record_of_an_error_has_the_id_of_its_request(shop: Any) -> None:

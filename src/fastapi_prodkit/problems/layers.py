@@ -55,7 +55,7 @@ class Guard:
         `False` if the exception is to go on: because it is none of ours, because nobody is there to be
         answered, or because the body is to be aborted, and the middlewares outside have to learn of it.
         """
-        if is_signal(exc) or is_departure(exc):
+        if is_signal(exc) or is_departure(exc, scope):
             return False
         exc = _cause(exc)
         desk, owner, failures = self.desk, self.owner, failures_of(scope)
@@ -96,7 +96,7 @@ class Guard:
 
     async def refuse(self, exc: Exception, scope: Scope, socket: Socket) -> None:
         """Refuse a WebSocket, or close it: its client never sees a bare 1006."""
-        if is_departure(exc):
+        if is_departure(exc, scope):
             return
         answer = self.desk.answer(exc, scope, app=self.owner)
         if answer.reported or socket.closed:
@@ -125,9 +125,12 @@ class Catcher(Guard):
         return HTTPException(404) if unmatched else exc
 
 
-def is_departure(exc: Exception) -> bool:
+def is_departure(exc: Exception, scope: Scope) -> bool:
     """Whether it only says that the client left, to one task or to several of a group."""
-    return all(isinstance(each, ClientDisconnect | WebSocketDisconnect) for each in leaves(exc))
+    departure = failures_of(scope).departure
+    return all(
+        each is departure or isinstance(each, ClientDisconnect | WebSocketDisconnect) for each in leaves(exc)
+    )
 
 
 def _cause(exc: Exception) -> Exception:

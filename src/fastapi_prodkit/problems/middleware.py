@@ -11,7 +11,18 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._arguments import count, function, functions, instance
-from .._asgi import FAILURES, Failures, Place, failures_of, layers, lifespan_checked, lift, place_of, sink
+from .._asgi import (
+    FAILURES,
+    Failures,
+    Place,
+    failures_of,
+    layers,
+    lifespan_checked,
+    lift,
+    place_of,
+    send_raises,
+    sink,
+)
 from .._fastapi import app_of, default_handlers, mounted_apps
 from .._routes import RouteTable
 from .._startup import check_routes
@@ -21,7 +32,7 @@ from .desk import Desk, Hook
 from .language import Texts, Translations
 from .layers import Catcher, Guard, is_departure
 from .openapi import document_problems
-from .progress import Response
+from .progress import Response, departures_told
 from .registry import Problems
 from .rendering import Page, html_page
 
@@ -89,6 +100,8 @@ class ProblemMiddleware:
         if scope["type"] != "http" or not self._installed or self._idle:
             await self._serve_other(scope, receive, send)
             return
+        if send_raises(scope):
+            send = departures_told(send, failures_of(scope))
         response = None
         if self.app is not self._catcher:  # else no middleware stands between that could raise
             response = send = Response(send, failures_of(scope))
@@ -96,7 +109,7 @@ class ProblemMiddleware:
             await self.app(scope, receive, send)
         except Exception as exc:
             settled = response is not None and await self._guard.answer(exc, scope, receive, response)
-            if not settled and not failures_of(scope).aborted and not is_departure(exc):
+            if not settled and not failures_of(scope).aborted and not is_departure(exc, scope):
                 raise
         if FAILURES in scope:
             _show_tests(scope, failures_of(scope))

@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Send
 from .._asgi import Failures
 from .registry import may_be_sent
 
-__all__ = ["END", "Response", "Socket"]
+__all__ = ["END", "Response", "Socket", "departures_told"]
 
 END = 4  # bytes that say whether an event or a line is whole, however they were cut into chunks
 
@@ -58,6 +58,19 @@ class Response:
         elif kind in ("http.response.pathsend", "http.response.zerocopysend"):
             self.complete = not message.get("more_body", False)
         return self.send(message)
+
+
+def departures_told(send: Send, failures: Failures) -> Send:
+    """The server's `send`, which tells by an OSError that the client left; any other is the app's own."""
+
+    async def told(message: Message) -> None:
+        try:
+            await send(message)
+        except OSError as departure:
+            failures.departure = departure
+            raise
+
+    return told
 
 
 async def _nothing() -> None:

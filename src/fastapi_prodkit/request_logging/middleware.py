@@ -11,7 +11,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .._arguments import field_name, functions, instance, names, plain_function
-from .._asgi import FAILURES, Place, layers, lifespan_checked, lift
+from .._asgi import FAILURES, Place, layers, lifespan_checked, lift, send_raises
 from .._client import TrustedProxies
 from .._fastapi import app_of
 from .._routes import RouteTable
@@ -181,8 +181,7 @@ class RequestLoggingMiddleware:
 
     def _learn_policy(self, scope: Scope) -> Policy:
         """From the first request: the scope of a lifespan has a version of its own."""
-        raises = scope.get("asgi", {}).get("spec_version", "2.0") >= "2.4"
-        self._policy = Policy(self._over, self._id_header, self._server_timing, raises)
+        self._policy = Policy(self._over, self._id_header, self._server_timing, send_raises(scope))
         return self._policy
 
     def _over(self, exchange: Exchange) -> None:
