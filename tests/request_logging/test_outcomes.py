@@ -11,10 +11,12 @@ import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fastapi.responses import FileResponse
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_prodkit import RequestLoggingMiddleware
+from fastapi_prodkit.request_logging import Bodies
 
 from .lines import Lines
 
@@ -302,6 +305,55 @@ async def test_a_response_may_end_otherwise_than_with_a_body(
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
     await RequestLoggingMiddleware(app, sink=lines)(scope, receive, _swallow)
     assert lines.only["outcome"] == "ok"
+
+
+@pytest.mark.parametrize("options", [{}, {"bodies": Bodies(response=True)}])
+@pytest.mark.parametrize(
+    ("method", "extensions", "size"),
+    [
+        ("GET", {"http.response.pathsend": {}}, 4711),
+        ("GET", {}, 4711),
+        ("HEAD", {"http.response.pathsend": {}}, 0),
+    ],
+)
+async def test_a_file_is_counted_whoever_sends_it(
+    tmp_path: Path, options: Any, method: str, extensions: Any, size: int
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 4711)
+    lines = Lines()
+    app = FastAPI()
+    app.add_middleware(RequestLoggingMiddleware, sink=lines, **options)
+    app.add_api_route("/", lambda: FileResponse(file), methods=[method])
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return await asyncio.Future()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": "/", "headers": [], "query_string": b""}
+    await app({**scope, "extensions": extensions}, receive, send)
+    assert (sent[1]["type"] == "http.response.pathsend") is (bool(extensions) and method == "GET")
+    assert lines.only["outcome"] == "ok"
+    assert lines.only["http.response.body.size"] == size
+
+
+@pytest.mark.parametrize("length", [b"many", b"-1", b"\xb2"])
+async def test_a_length_that_is_no_number_counts_nothing(length: bytes) -> None:
+    lines = Lines()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.pathsend", "path": "/file"})
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    await RequestLoggingMiddleware(app, sink=lines)(scope, receive, _swallow)
+    assert (lines.only["outcome"], lines.only["http.response.body.size"]) == ("ok", 0)
 
 
 def test_it_may_stand_around_an_app() -> None:

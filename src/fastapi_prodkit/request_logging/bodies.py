@@ -123,11 +123,10 @@ class CapturingExchange(HTTPExchange):
         self._bodies = bodies
         self._request = Capture(bodies.limit if bodies.request else 0)
         self._response = Capture(bodies.limit if bodies.response else 0)
-        self._response_headers: Sequence[tuple[bytes, bytes]] = ()
 
     def add_fields(self, record: dict[str, Any]) -> None:
         request = self._bodies.readable(self._request, self.scope["headers"])
-        response = self._bodies.readable(self._response, self._response_headers)
+        response = self._bodies.readable(self._response, self.headers)
         if request is not None:
             record["http.request.body.content"] = request
         if response is not None:
@@ -139,8 +138,6 @@ class CapturingExchange(HTTPExchange):
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            self._response_headers = list(message.get("headers", ()))
-        elif message["type"] == "http.response.body":
+        if message["type"] == "http.response.body":
             self._response.add(message.get("body", b""))
         return super().send(message)

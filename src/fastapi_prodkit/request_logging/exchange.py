@@ -7,7 +7,7 @@ is not counted.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import getrandbits  # ids name a request and protect nothing; a fork reseeds this generator
 from time import perf_counter
@@ -25,7 +25,8 @@ __all__ = ["Exchange", "HTTPExchange", "Outcome", "Policy"]
 
 Outcome = Literal["ok", "client_error", "server_error", "client_disconnect", "cancelled", "incomplete"]
 
-_LAST_WORDS = ("http.response.trailers", "http.response.pathsend", "http.response.zerocopysend")
+_FILES = ("http.response.pathsend", "http.response.zerocopysend")
+_LAST_WORDS = ("http.response.trailers", *_FILES)
 
 # Seconds within which a server has hardly looked at its sockets again: asking it would tell nothing.
 _UNNOTICED = 0.001
@@ -126,6 +127,7 @@ class HTTPExchange(Exchange):
     """One HTTP request and its response."""
 
     complete = False
+    headers: Sequence[tuple[bytes, bytes]] = ()  # of the response
     _receiving = False
     _trailers = False
     _last = False
@@ -175,7 +177,7 @@ class HTTPExchange(Exchange):
         policy = self._policy
         name = policy.id_header
         # a new list: the one in the message may belong to a response that is used again
-        headers = [*message.get("headers", ()), (name, self.request_id.encode("latin-1"))]
+        headers = self.headers = [*message.get("headers", ()), (name, self.request_id.encode("latin-1"))]
         for field in headers[:-1]:
             if field[0] == name:
                 headers.remove(field)
@@ -187,15 +189,17 @@ class HTTPExchange(Exchange):
         kind = message["type"]
         if kind == "http.response.body":
             last = not self._trailers
+            size = len(message.get("body", b""))
         else:
             last = kind in _LAST_WORDS and not message.get("more_trailers", False)
+            size = self._announced if kind in _FILES else 0
         if last:
             if perf_counter() - self.start > _UNNOTICED:
                 self._look_for_departure()
             self._last = True
         await self._forward(message)
         if not self.disconnected:
-            self.bytes_out += len(message.get("body", b""))
+            self.bytes_out += size
         if last and not self.done:
             self.complete = not self.disconnected
             if self.scope["method"] == "HEAD":
@@ -203,6 +207,12 @@ class HTTPExchange(Exchange):
             self.done = True
             self.last_byte = perf_counter()
             self._policy.over(self)
+
+    @property
+    def _announced(self) -> int:
+        """The length of a file that the server reads: its bytes do not come by."""
+        length = next((value for name, value in self.headers if name.lower() == b"content-length"), b"")
+        return int(length) if length.isdigit() else 0
 
     def failed(self, error: BaseException) -> None:
         self.error = error
