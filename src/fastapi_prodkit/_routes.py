@@ -10,7 +10,19 @@ from starlette.types import Scope
 
 from ._fastapi import Route, identities, iter_routes, matched, path_below
 
-__all__ = ["RouteTable"]
+__all__ = ["RouteTable", "outermost"]
+
+
+def outermost(scope: Scope, app: Any) -> Any:
+    """The router that `app` is mounted in, at whatever depth, if its routes can be seen from there.
+
+    A scope names the first router that it came to; none yet at the middleware of an app that is not mounted.
+    """
+    router = scope.get("router")
+    if router is None:
+        return app
+    seen = {id(each.endpoint) for each in iter_routes(router.routes)}
+    return router if all(id(each.endpoint) in seen for each in iter_routes(app.routes)) else app
 
 
 class _Candidate(NamedTuple):
@@ -24,7 +36,7 @@ class _Candidate(NamedTuple):
 class RouteTable:
     """Finds the `Route` that served a scope, once the router has matched it.
 
-    Make one per app, with the app that stands outermost: a mounted app replaces `scope["app"]`.
+    Make one per app, with what is `outermost`: a mounted app replaces `scope["app"]`.
     """
 
     def __init__(self, app: Any) -> None:

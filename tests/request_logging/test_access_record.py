@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
+from typing import Any
 
 import httpx2
 import pytest
@@ -154,6 +156,42 @@ def test_the_route_is_the_openapi_path_behind_its_mounts_at_any_depth(lines: Lin
     routes = [record["http.route"] for record in lines.records]
     assert routes[0] in app.openapi()["paths"]
     assert routes[1].removeprefix("/sub/{tenant}") in mounted.openapi()["paths"]
+
+
+class Hiding:
+    """Keeps the app that it wraps, and its routes, to itself."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+@pytest.mark.parametrize("own_lifespan", [True, False])
+@pytest.mark.parametrize(
+    ("mount", "expected"),
+    [
+        (lambda outer, mounted: outer.mount("/{tenant}", mounted), "/v1/{tenant}/items/{item_id}"),
+        (lambda outer, mounted: outer.mount("/{tenant}", Hiding(mounted)), "/items/{item_id}"),
+    ],
+)
+def test_an_app_that_logs_by_itself_knows_where_it_is_mounted(
+    lines: Lines, mount: Any, expected: str, own_lifespan: bool
+) -> None:
+    app, outer, mounted = FastAPI(), FastAPI(), FastAPI()
+    mounted.add_middleware(RequestLoggingMiddleware, sink=lines)
+
+    @mounted.get("/items/{item_id}")
+    async def get_item(item_id: int) -> int:
+        return item_id
+
+    app.mount("/v1", outer)
+    mount(outer, mounted)
+    with TestClient(mounted) if own_lifespan else nullcontext():
+        for tenant in ("acme", "acme", "ada"):
+            assert TestClient(app, root_path="/behind").get(f"/behind/v1/{tenant}/items/1").text == "1"
+    assert [record["http.route"] for record in lines.records] == [expected] * 3
 
 
 @pytest.mark.parametrize("root_path", ["", "/behind"])

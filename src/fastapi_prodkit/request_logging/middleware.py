@@ -14,7 +14,7 @@ from .._arguments import field_name, functions, instance, names, plain_function
 from .._asgi import FAILURES, Place, layers, lifespan_checked, lift, send_raises
 from .._client import TrustedProxies
 from .._fastapi import app_of
-from .._routes import RouteTable
+from .._routes import RouteTable, outermost
 from .._startup import check_routes
 from . import formats
 from .bodies import Bodies, CapturingExchange
@@ -109,15 +109,15 @@ class RequestLoggingMiddleware:
             else None
         )
         self._process = ProcessHold(names("mute", mute))
-        self._placed = self._traced = self._open_sink = False
+        self._started = self._traced = self._open_sink = False
         self._routes: RouteTable | None = None
         self.dropped = 0  # records that a format or a sink refused since the start
         lift(app_of(app), self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.app
-        if not self._placed:
-            self._find_app(scope)
+        if not self._started:
+            self._start(scope)
         kind = scope["type"]
         if kind not in ("http", "websocket") or MARK in scope:
             await (self._lifespan if kind == "lifespan" else app)(scope, receive, send)
@@ -149,7 +149,7 @@ class RequestLoggingMiddleware:
 
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        policy = self._policy or self._learn_policy(scope)
+        policy = self._policy or self._learn(scope)
         exchange: Exchange
         if scope["type"] == "websocket":
             exchange = SocketExchange(scope, receive, send, policy)
@@ -179,8 +179,11 @@ class RequestLoggingMiddleware:
         except Exception:
             return None
 
-    def _learn_policy(self, scope: Scope) -> Policy:
-        """From the first request: the scope of a lifespan has a version of its own."""
+    def _learn(self, scope: Scope) -> Policy:
+        """From the first request: a lifespan has a version of its own, and is not mounted."""
+        around = (layer for layer in layers(self.app) if hasattr(layer, "routes"))
+        app = scope.get("app") or next(around, None)  # the second where it stands around an app
+        self._routes = RouteTable(outermost(scope, app)) if app is not None else None
         self._policy = Policy(self._over, self._id_header, self._server_timing, send_raises(scope))
         return self._policy
 
@@ -212,18 +215,15 @@ class RequestLoggingMiddleware:
         except Exception:
             self.dropped += 1
 
-    def _find_app(self, scope: Scope) -> None:
-        """The app that holds it or, where it stands around one, that app; once, at the first scope."""
-        self._placed = True
+    def _start(self, scope: Scope) -> None:
+        """Once, at the first scope."""
+        self._started = True
         self._traced = "opentelemetry.sdk" in sys.modules  # without it there is no span to be found
         if scope["type"] != "lifespan":
             logger.info(
                 "the app runs without a lifespan: request ids are on access records only, "
                 "unless a handler has a RequestContextFilter"
             )
-        around = (layer for layer in layers(self.app) if hasattr(layer, "routes"))
-        app = scope.get("app") or next(around, None)
-        self._routes = RouteTable(app) if app is not None else None
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.app
