@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from .errors import ConfigurationError
 
 __all__ = [
+    "EXCHANGE",
     "FAILURES",
     "TELLS_ERRORS",
     "Failures",
@@ -63,6 +64,8 @@ class Layer(Protocol):
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]: ...
 
 
+EXCHANGE = "fastapi_prodkit.request_logging"
+"""In the scope, and in each copy of it: the exchange that is recorded, which has the scope from outside."""
 FAILURES = "fastapi_prodkit.failures"
 TELLS_ERRORS = "fastapi_prodkit.tells_errors"
 """In the scope where a layer outside tells a client of Server-Sent Events or JSON lines what went wrong."""
@@ -91,10 +94,12 @@ class Failures:
 
 
 def failures_of(scope: Scope) -> Failures:
-    """The failures of this exchange so far."""
+    """The failures of this exchange so far, also where a middleware passed on a copy of the scope."""
     failures: Failures | None = scope.get(FAILURES)
     if failures is None:
-        failures = scope[FAILURES] = Failures()
+        exchange = scope.get(EXCHANGE)
+        outside = scope if exchange is None else exchange.scope
+        failures = scope[FAILURES] = outside.setdefault(FAILURES, Failures())
     return failures
 
 

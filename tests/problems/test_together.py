@@ -16,6 +16,7 @@ from pydantic import BaseModel, SecretStr, field_validator
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from fastapi_prodkit import (
@@ -154,21 +155,37 @@ def test_our_streams_tell_a_declared_exception(shop: Any, path: str) -> None:
     assert '"/problems/shelf-gone"' in client.get(path).text
 
 
+class Copying:
+    """Passes on a copy of the scope, as a middleware has to that changes it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app({**scope}, receive, send)
+
+
 @pytest.mark.parametrize("kind", [NDJSONResponse, EventStreamResponse])
-def test_a_stream_of_ours_that_breaks_is_recorded_as_broken_without_problems_too(kind: Any) -> None:
+@pytest.mark.parametrize("path", ["/stream", "/mounted/stream"])
+@pytest.mark.parametrize("copying", [False, True])
+def test_a_stream_of_ours_that_breaks_is_recorded_as_broken_without_problems_too(
+    kind: Any, path: str, copying: bool
+) -> None:
     output = io.StringIO()
-    app = FastAPI()
+    app, mounted = FastAPI(), FastAPI()
     app.add_middleware(RequestLoggingMiddleware, sink=StreamSink(output))
+    app.mount("/mounted", mounted)
 
     async def items() -> AsyncIterator[dict[str, int]]:
         yield {"n": 1}
         raise ValueError("broken")
 
-    @app.get("/stream")
-    async def stream() -> Any:
-        return kind(items())
+    for each in (app, mounted):
+        each.get("/stream")(lambda: kind(items()))
+        if copying:
+            each.add_middleware(Copying)
 
-    response = TestClient(app, raise_server_exceptions=False).get("/stream")
+    response = TestClient(app, raise_server_exceptions=False).get(path)
     assert '"status":500' in response.text
     (record,) = (json.loads(line) for line in output.getvalue().splitlines())
     assert (record["outcome"], record["exception.type"]) == ("server_error", "builtins.ValueError")

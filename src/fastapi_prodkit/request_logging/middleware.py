@@ -11,7 +11,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .._arguments import field_name, functions, instance, names, plain_function
-from .._asgi import FAILURES, Place, layers, lifespan_checked, lift, send_raises
+from .._asgi import EXCHANGE, FAILURES, Place, layers, lifespan_checked, lift, send_raises
 from .._client import TrustedProxies
 from .._fastapi import app_of
 from .._routes import RouteTable, outermost
@@ -28,7 +28,7 @@ from .record import LEVELS, Record, Recorder
 from .sampling import Sampling, wants_details
 from .sinks import Sink, StreamSink
 from .sockets import SocketExchange
-from .witness import MARK, witnessed
+from .witness import witnessed
 
 __all__ = ["RequestLoggingMiddleware"]
 
@@ -119,11 +119,11 @@ class RequestLoggingMiddleware:
         if not self._started:
             self._start(scope)
         kind = scope["type"]
-        if kind not in ("http", "websocket") or MARK in scope:
+        if kind not in ("http", "websocket") or EXCHANGE in scope:
             await (self._lifespan if kind == "lifespan" else app)(scope, receive, send)
             return
         exchange = self._open(scope, receive, send)
-        scope[MARK] = exchange
+        scope[EXCHANGE] = exchange
         scope.setdefault("state", {})["request_id"] = exchange.request_id
         token = current.set(exchange)
         try:
@@ -141,7 +141,7 @@ class RequestLoggingMiddleware:
             exchange.inside = None
             if FAILURES in scope:
                 del scope[FAILURES]
-            scope.pop(MARK, None)
+            scope.pop(EXCHANGE, None)
             try:
                 current.reset(token)
             except ValueError:

@@ -11,12 +11,10 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .._asgi import Place, sink
+from .._asgi import EXCHANGE, Place, sink
 from ..errors import ConfigurationError
 
-__all__ = ["MARK", "witnessed"]
-
-MARK = "fastapi_prodkit.request_logging"
+__all__ = ["witnessed"]
 
 
 class Witness:
@@ -29,7 +27,7 @@ class Witness:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """No coroutine of its own: the app's is returned."""
-        exchange = scope.get(MARK)
+        exchange = scope.get(EXCHANGE)
         if exchange is not None and exchange.scope is not scope:
             exchange.inside = scope
         return self.app(scope, receive, send)
