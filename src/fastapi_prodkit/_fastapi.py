@@ -35,6 +35,7 @@ __all__ = [
     "app_of",
     "broke_the_answer",
     "called_by_framework",
+    "count_routes",
     "default_handlers",
     "dependants",
     "field_names",
@@ -115,6 +116,12 @@ def iter_routes(
                 behind=behind,
                 is_plain=is_plain,
             )
+
+
+def count_routes(routes: Any) -> int:
+    """How many there are, with those of mounts and of routers that were included."""
+    inner = (getattr(each, "original_router", each) for each in routes)
+    return len(routes) + sum(count_routes(getattr(each, "routes", None) or ()) for each in inner)
 
 
 def _in_between(app: ASGIApp, inner: Any = None) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from starlette.routing import compile_path
 from starlette.types import Scope
 
-from ._fastapi import Route, identities, iter_routes, matched, path_below
+from ._fastapi import Route, count_routes, identities, iter_routes, matched, path_below
 
 __all__ = ["RouteTable", "outermost"]
 
@@ -41,13 +41,15 @@ class RouteTable:
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self._known: dict[int, list[_Candidate]] = {}
+        self._count = 0
+        self.known: dict[int, list[_Candidate]] = {}
+        """By what a scope names them; another mapping each time that the routes are read."""
         self._foreign: dict[int, Any] = {}
 
     def find(self, scope: Scope) -> Route | None:
         """The matched route, or `None` where nothing matched or the match is no endpoint."""
         key = matched(scope)
-        candidates = self._known.get(id(key)) or self._learn(key)
+        candidates = self.known.get(id(key)) or self._learn(key)
         if len(candidates) == 1:
             return candidates[0].route
         root = scope.get("root_path", "")
@@ -60,25 +62,32 @@ class RouteTable:
 
     def is_one(self, key: Any) -> bool:
         """Whether what was matched stands for one route alone, wherever its app is mounted."""
-        return len(self._known.get(id(key)) or self._learn(key)) == 1
+        return len(self.known.get(id(key)) or self._learn(key)) == 1
 
     def template(self, scope: Scope) -> str | None:
         """The path template of the matched route, such as `/shops/{shop}/items/{item_id}`."""
         route = self.find(scope)
         return route.path if route is not None else None
 
+    def refresh(self) -> None:
+        """Forget what was read if there are more routes now: one endpoint may be served at one place more."""
+        if (self.known or self._foreign) and count_routes(self._app.routes) != self._count:
+            self.known = {}
+            self._foreign = {}
+
     def _learn(self, key: Any) -> list[_Candidate]:
         """Read the routes again for a key not met before: an app may gain routes after start-up."""
         if key is None or id(key) in self._foreign:
             return []
-        self._known = {}
+        self.known = {}
+        self._count = count_routes(self._app.routes)
         for route in iter_routes(self._app.routes):
             candidate = _Candidate(
                 compile_path(route.mount)[0], getattr(route.context, "path_regex", None), route
             )
             for identity in identities(route):
-                self._known.setdefault(id(identity), []).append(candidate)
-        found = self._known.get(id(key), [])
+                self.known.setdefault(id(identity), []).append(candidate)
+        found = self.known.get(id(key), [])
         if not found:
             self._foreign[id(key)] = key  # kept alive, so that its id stays its own
         return found

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
 
 from fastapi_prodkit import RequestLoggingMiddleware, bind
@@ -118,3 +119,44 @@ def test_the_shapes_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -
         "/items/{item}",
         "/docs",
     ]
+
+
+async def _here(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("here")
+
+
+@pytest.mark.parametrize("options", [{}, {"format": _long}])
+@pytest.mark.parametrize(
+    ("add", "path", "route"),
+    [
+        (lambda app, mounted: app.mount("/second", mounted), "/second/items/1", "/second/items/{item}"),
+        (lambda app, mounted: app.host("testserver", mounted), "/items/1", "/items/{item}"),
+        (lambda app, mounted: app.router.add_route("/there", _here), "/there", "/there"),
+        (
+            lambda app, mounted: app.routes[-1].app.mount("/third", mounted),
+            "/deep/third/items/1",
+            "/deep/third/items/{item}",
+        ),
+    ],
+)
+def test_what_is_served_at_one_place_more_has_its_own_label_within_a_second(
+    options: Any, add: Any, path: str, route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_700_000_000.0
+    for module in ("quick", "record"):
+        monkeypatch.setattr(f"fastapi_prodkit.request_logging.{module}.time", lambda: now)
+    lines, app, mounted = Lines(), FastAPI(), FastAPI()
+    app.add_middleware(RequestLoggingMiddleware, sink=lines, **options)
+    mounted.get("/items/{item}")(lambda item: item)
+    app.router.add_route("/here", _here)
+    app.mount("/first", mounted)
+    app.mount("/deep", FastAPI())
+    client = TestClient(app)
+    for each in ("/here", "/first/items/1") * 2:
+        assert client.get(each).status_code == 200
+    add(app, mounted)
+    now += 1
+    for each in (path, "/here", "/first/items/1", path):
+        assert client.get(each).status_code == 200
+    served = ["/here", "/first/items/{item}"]
+    assert [record["http.route"] for record in lines.records] == [*served, *served, route, *served, route]

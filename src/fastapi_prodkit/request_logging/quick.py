@@ -46,6 +46,9 @@ class QuickLines:
         self._clients = clients
         self._quiet = quiet
         self._templates: dict[Shape, tuple[bytes, Any]] = {}
+        self._known: object = None  # what the templates were made with
+        self._second = recorder.timestamp.second
+        self._last_second = b""
 
     def line(self, exchange: HTTPExchange, routes: RouteTable | None) -> bytes | None:
         """The line with its line break, or `None` for an exchange that needs its record made."""
@@ -64,10 +67,13 @@ class QuickLines:
         if not template or client is None or took >= 1:
             return None
         now = time()
+        second = self._second(now)
+        if second is not self._last_second and self._is_outdated(second, routes):
+            return None
         trace_id = exchange.trace_id
         request_id = exchange.request_id.encode("ascii")
         return template % (
-            self._recorder.timestamp.second(now),
+            second,
             now % 1 * 1_000_000,
             took * 1_000_000,
             ((exchange.first_byte or start) - start) * 1_000_000,
@@ -79,13 +85,31 @@ class QuickLines:
             exchange.span_id.encode("ascii"),
         )
 
+    def _is_outdated(self, second: bytes, routes: RouteTable | None) -> bool:
+        """Whether the app has gained routes, which is looked after once a second."""
+        self._last_second = second
+        if routes is not None:
+            routes.refresh()
+        return routes is not None and self._forgets(routes)
+
+    def _forgets(self, routes: RouteTable) -> bool:
+        """Whether the routes were read again: what was kept may be served at one place more."""
+        if routes.known is self._known:
+            return False
+        self._known = routes.known
+        self._templates.clear()
+        return True
+
     def _learn(self, shape: Shape, key: Any, exchange: HTTPExchange, routes: RouteTable | None) -> bytes:
         """The template of this shape; empty for one that is always made the long way."""
         _, status, method, *_ = shape
         scope = exchange.inside or exchange.scope
-        route = None if routes is None or not routes.is_one(key) else routes.template(scope)
-        if status is None or status >= 400 or method not in METHODS or route is None or route in self._quiet:
+        if routes is None or status is None or status >= 400 or method not in METHODS:
             return b""
+        route = routes.template(scope) if routes.is_one(key) else None
+        if route is None or route in self._quiet:
+            return b""
+        self._forgets(routes)
         record = self._recorder.record(exchange, routes)
         mark = os.urandom(8).hex()
         for name in _VARYING:
