@@ -316,6 +316,39 @@ def test_an_absolute_base_is_served_at_its_path() -> None:
     )
 
 
+@pytest.mark.parametrize("base", ["/api/problems/", "https://shop.example/api/problems/"])
+@pytest.mark.parametrize("root_path", ["/api", "/api/"])
+@pytest.mark.parametrize("mounted", [True, False])
+def test_a_type_uri_resolves_behind_a_prefix_that_never_reaches_the_app(
+    base: str, root_path: str, mounted: bool
+) -> None:
+    problems = Problems(base=base)
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware, problems=problems)
+    app.include_router(problem_pages(problems, root_path=root_path))
+
+    @app.get("/items")
+    async def items() -> None:
+        raise SoldOutError("mug", 7)
+
+    if mounted:
+        outside = FastAPI()
+        outside.mount("/api", app)
+        client = TestClient(outside, base_url="https://shop.example")
+    else:
+        client = TestClient(app, root_path="/api", base_url="https://shop.example")
+    uri = client.get("/api/items").json()["type"]
+    assert uri == base + "sold-out"
+    assert client.get(uri).json()["type"] == uri
+    assert [each["type"] for each in client.get(base).json()] == [uri]
+
+
+@pytest.mark.parametrize("root_path", ["/other", "/prob", None])
+def test_pages_behind_a_prefix_that_the_base_lacks_are_refused(root_path: Any) -> None:
+    with pytest.raises(ConfigurationError, match="root_path"):
+        problem_pages(Problems(base="/problems/"), root_path=root_path)
+
+
 # --- callers ---
 
 

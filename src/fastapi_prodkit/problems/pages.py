@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from .._arguments import text
 from .._fastapi import iter_routes
+from ..errors import ConfigurationError
 from .emitted import known_problems
 from .registry import Problem, Problems
 from .rendering import wants_html
@@ -18,14 +20,18 @@ from .rendering import wants_html
 __all__ = ["problem_pages"]
 
 
-def problem_pages(problems: Problems) -> APIRouter:
+def problem_pages(problems: Problems, *, root_path: str = "") -> APIRouter:
     """A router that serves what the type URIs of `problems` name; include it without a prefix.
 
     A page says what the docstring of the exception class, or `description`, says. It is JSON unless the
     client asks for HTML. `Problems(base=)` itself serves the list of all.
+
+    :param root_path: with what the base begins that does not reach this app: the prefix that a proxy takes
+        off (the server's `--root-path`), or the path at which the app is mounted.
+    :raises ConfigurationError: if the base does not begin with it.
     """
     router = APIRouter()
-    base = urlsplit(problems.base).path
+    base = _path_inside(problems, text("root_path", root_path).rstrip("/"))
 
     @router.get(base, include_in_schema=False)
     async def index(request: Request) -> Response:
@@ -42,10 +48,21 @@ def problem_pages(problems: Problems) -> APIRouter:
             raise HTTPException(404, "No problem of this app has this type.")
         if not _html(request):
             return JSONResponse(_document(kind, problems))
-        paragraphs = "".join(f"<p>{escape(text)}</p>" for text in _description(kind).split("\n\n"))
+        paragraphs = "".join(f"<p>{escape(each)}</p>" for each in _description(kind).split("\n\n"))
         return _page(kind.title, f"<p>Status {kind.status}</p>{paragraphs}")
 
     return router
+
+
+def _path_inside(problems: Problems, root_path: str) -> str:
+    path = urlsplit(problems.base).path
+    inside = path.removeprefix(root_path)
+    if root_path and (inside == path or not inside.startswith("/")):
+        raise ConfigurationError(
+            f"root_path={root_path!r}: Problems(base={problems.base!r}) does not lead there; let the base "
+            f"begin with it, as in Problems(base={root_path + '/problems/'!r})"
+        )
+    return inside
 
 
 def _known(request: Request, problems: Problems) -> list[Problem]:
