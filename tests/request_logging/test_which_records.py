@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
 import io
 import json
 import logging
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import pytest
-from fastapi import BackgroundTasks, FastAPI, HTTPException, Request
+from fastapi import BackgroundTasks, FastAPI, HTTPException, Request, WebSocket
 from fastapi.testclient import TestClient
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_prodkit import ConfigurationError, RequestLoggingMiddleware
 from fastapi_prodkit.request_logging import Bodies, FlightRecorder, timed
@@ -20,7 +26,7 @@ from .lines import Lines
 log = logging.getLogger("shop.details")
 
 
-def _client(lines: Lines, **options: Any) -> TestClient:
+def _app(lines: Lines, **options: Any) -> FastAPI:
     app = FastAPI()
     app.add_middleware(RequestLoggingMiddleware, sink=lines, **options)
 
@@ -68,7 +74,20 @@ def _client(lines: Lines, **options: Any) -> TestClient:
         await request.body()
         return {"token": "canary", "name": "ada", "items": [{"Card_Number": "canary", "n": 1}]}
 
-    return TestClient(app, raise_server_exceptions=False)
+    @app.websocket("/socket")
+    async def socket(websocket: WebSocket, broken: bool = False) -> None:
+        await websocket.accept()
+        log.debug("detail of a socket")
+        await websocket.send_text("x")
+        if broken:
+            raise ValueError
+        await websocket.close()
+
+    return app
+
+
+def _client(lines: Lines, **options: Any) -> TestClient:
+    return TestClient(_app(lines, **options), raise_server_exceptions=False)
 
 
 @pytest.fixture
@@ -160,6 +179,66 @@ def test_the_details_of_a_background_task_that_failed_are_written(lines: Lines, 
     _client(lines).get("/late")
     assert written.getvalue() == "detail of the task\n"
     assert lines.only["outcome"] == "ok"
+
+
+class Detail:
+    """Says whether somebody keeps it."""
+
+
+@pytest.mark.parametrize("path", ["/error", "/ok", "/silent"])
+async def test_what_is_logged_after_the_request_is_neither_written_nor_kept(
+    path: str, lines: Lines, written: io.StringIO
+) -> None:
+    over, told = asyncio.Event(), asyncio.Event()
+    tasks = []
+    app = _app(lines)
+    late = logging.Logger("late")  # unknown to pytest, which keeps the records of those it knows
+    late.handlers = [each for each in log.handlers if isinstance(each, FlightRecorder)]
+
+    async def outlive() -> None:
+        await over.wait()
+        detail = Detail()
+        kept.append(weakref.ref(detail))
+        late.debug("late %s", detail)
+        late.info("late, and no detail")
+        del detail
+        gc.collect()
+        told.set()
+        await asyncio.Future()
+
+    class Outlived:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            tasks.append(asyncio.create_task(outlive()))
+            await self.app(scope, receive, send)
+
+    kept: list[weakref.ref[Detail]] = []
+    app.add_middleware(Outlived)
+    app.get("/silent")(lambda: "nothing logged")
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        await client.get(path)
+    before = written.getvalue()
+    over.set()
+    await told.wait()
+    assert written.getvalue().removeprefix(before) == "late, and no detail\n"
+    assert kept[0]() is None
+    tasks[0].cancel()
+
+
+@pytest.mark.parametrize(
+    ("path", "remarkable"), [("/socket", False), ("/socket?broken=1", True)], ids=["ok", "broken"]
+)
+def test_a_socket_is_not_slow_because_it_was_open_for_long(
+    path: str, remarkable: bool, lines: Lines, written: io.StringIO
+) -> None:
+    client = _client(lines, sample=0.0, slow=1e-9)
+    with contextlib.suppress(ValueError), client.websocket_connect(path) as socket:
+        socket.receive_text()
+    assert len(lines.raw) == remarkable
+    assert written.getvalue() == "detail of a socket\n" * remarkable
 
 
 def test_outside_of_a_request_details_are_forgotten(written: io.StringIO) -> None:
