@@ -16,7 +16,7 @@ import httpx2
 import pytest
 from fastapi import BackgroundTasks, FastAPI, HTTPException, Request, WebSocket
 from fastapi.testclient import TestClient
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_prodkit import ConfigurationError, RequestLoggingMiddleware
 from fastapi_prodkit.request_logging import Bodies, FlightRecorder, timed
@@ -302,6 +302,44 @@ def test_a_body_that_cannot_be_searched_for_secrets_is_not_written(
     client.post("/body", content=content, headers={"content-type": kind})
     assert "http.request.body.content" not in lines.only
     assert lines.only["http.request.body.size"] == len(content)
+
+
+@pytest.mark.parametrize("more_body", [True, False])
+async def test_a_form_is_written_only_if_the_app_read_it_to_its_end(lines: Lines, more_body: bool) -> None:
+    """The name of a secret field may be in the part that was not read."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"user=ada&canary", "more_body": more_body}
+
+    async def send(message: Message) -> None: ...
+
+    headers = [(b"content-type", b"application/x-www-form-urlencoded")]
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers, "query_string": b""}
+    await RequestLoggingMiddleware(app, sink=lines, bodies=Bodies())(scope, receive, send)
+    written = {} if more_body else {"http.request.body.content": {"user": "ada", "canary": ""}}
+    assert {name: lines.only[name] for name in lines.only if name.endswith("content")} == written
+
+
+async def test_a_response_that_broke_off_is_not_written(lines: Lines) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"application/x-www-form-urlencoded")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"user=ada&canary", "more_body": True})
+
+    async def receive() -> Message:
+        return await asyncio.Future()
+
+    async def send(message: Message) -> None: ...
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+    await RequestLoggingMiddleware(app, sink=lines, bodies=Bodies(response=True))(scope, receive, send)
+    assert lines.only["outcome"] == "incomplete"
+    assert b"canary" not in lines.raw[0]
 
 
 def test_an_observer_is_given_every_record_and_may_fail(lines: Lines) -> None:

@@ -118,6 +118,8 @@ class Capture:
 class CapturingExchange(HTTPExchange):
     """An exchange that keeps copies of its bodies."""
 
+    _whole = False  # the request's body was read to its end
+
     def __init__(self, scope: Scope, receive: Receive, send: Send, policy: Policy, bodies: Bodies) -> None:
         super().__init__(scope, receive, send, policy)
         self._bodies = bodies
@@ -125,8 +127,11 @@ class CapturingExchange(HTTPExchange):
         self._response = Capture(bodies.limit if bodies.response else 0)
 
     def add_fields(self, record: dict[str, Any]) -> None:
-        request = self._bodies.readable(self._request, self.scope["headers"])
-        response = self._bodies.readable(self._response, self.headers)
+        request = response = None
+        if self._whole:
+            request = self._bodies.readable(self._request, self.scope["headers"])
+        if self.complete:
+            response = self._bodies.readable(self._response, self.headers)
         if request is not None:
             record["http.request.body.content"] = request
         if response is not None:
@@ -135,6 +140,8 @@ class CapturingExchange(HTTPExchange):
     async def receive(self) -> Message:
         message = await super().receive()
         self._request.add(message.get("body", b""))
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self._whole = True
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
