@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -83,6 +85,10 @@ def app_raising(make: Callable[[], BaseException], **options: Any) -> FastAPI:
 
 def quiet(app: Any) -> TestClient:
     return TestClient(app, raise_server_exceptions=False)
+
+
+async def forward(request: Any, call_next: Any) -> Any:
+    return await call_next(request)
 
 
 # --- declared and registered ---
@@ -376,6 +382,15 @@ def test_a_mixed_group_is_answered_as_the_most_severe_and_every_leaf_is_logged(l
     assert "secret" not in (record.exc_text or "")
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_nobody_foresaw_outranks_a_status_that_is_higher(first: int, logged: Records) -> None:
+    members: list[Exception] = [SupplierError(), ValueError("secret")]
+    group = ExceptionGroup("", [members[first], members[1 - first]])
+    response = quiet(app_raising(lambda: group)).get("/")
+    assert (response.status_code, response.json()["type"]) == (500, "about:blank")
+    assert len(logged.records) == 1
+
+
 def test_a_mixed_group_of_client_errors_is_answered_and_logged(logged: Records) -> None:
     response = TestClient(_grouped(lambda: HTTPException(404))).get("/")
     assert response.status_code == 409
@@ -490,6 +505,26 @@ def test_the_hooks_see_it_once_and_one_that_fails_does_no_harm(caplog: pytest.Lo
     assert quiet(app).get("/").status_code == 500
     assert [type(each) for each in seen] == [ValueError]
     assert "on_error hook" in caplog.text
+
+
+@pytest.mark.parametrize("raises_into_tests", [True, False])
+@pytest.mark.parametrize("between", [None, GZipMiddleware, partial(BaseHTTPMiddleware, dispatch=forward)])
+def test_a_hook_such_as_sentry_s_sees_a_500_once_whoever_is_the_client(
+    between: Any, raises_into_tests: bool, logged: Records
+) -> None:
+    seen: list[BaseException] = []
+    app = app_raising(lambda: ValueError("secret"), on_error=seen.append)
+    if between is not None:
+        app.add_middleware(between)
+    client = TestClient(app, raise_server_exceptions=raises_into_tests)
+    if raises_into_tests:
+        with pytest.raises(ValueError, match="secret") as raised:
+            client.get("/")
+        assert seen == [raised.value]
+    else:
+        assert client.get("/").status_code == 500
+    assert [type(each) for each in seen] == [ValueError]
+    assert len(logged.records) == 1
 
 
 def test_the_middleware_installed_twice_answers_and_logs_once(logged: Records) -> None:

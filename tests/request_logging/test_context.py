@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import logging
 import pickle
 import sys
@@ -279,6 +280,27 @@ def _process_state() -> list[Any]:
     access, error = logging.getLogger("uvicorn.access"), logging.getLogger("uvicorn.error")
     state = [logging.getLogRecordFactory(), list(access.handlers), access.propagate]
     return [*state, list(access.filters), list(error.filters)]
+
+
+@pytest.mark.parametrize("propagates", [True, False])
+def test_a_server_s_access_lines_are_muted_while_the_app_runs_and_no_longer(
+    propagates: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, root, late = io.StringIO(), io.StringIO(), io.StringIO()
+    access = logging.getLogger("uvicorn.access")
+    for name, value in (("handlers", [logging.StreamHandler(own)]), ("filters", []), ("level", logging.INFO)):
+        monkeypatch.setattr(access, name, value)
+    monkeypatch.setattr(access, "propagate", propagates)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(root)])
+    access.info("before")
+    with TestClient(_app(Lines())):
+        access.critical("during")
+        access.addHandler(logging.StreamHandler(late))
+        access.critical("during, though somebody added a handler")
+    access.info("after")
+    assert own.getvalue() == "before\nafter\n"
+    assert root.getvalue() == "before\nafter\n" * propagates
+    assert late.getvalue() == "after\n"
 
 
 def test_somebody_else_s_record_factory_is_kept(lines: Lines, collected: Collected) -> None:
