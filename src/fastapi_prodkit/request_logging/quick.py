@@ -86,14 +86,11 @@ class QuickLines:
         )
 
     def _is_outdated(self, second: bytes, routes: RouteTable | None) -> bool:
-        """Whether the app has gained routes, which is looked after once a second."""
+        """Once a second: whether the routes were read again, so that what was kept may be wrong by now."""
         self._last_second = second
-        if routes is not None:
-            routes.refresh()
-        return routes is not None and self._forgets(routes)
-
-    def _forgets(self, routes: RouteTable) -> bool:
-        """Whether the routes were read again: what was kept may be served at one place more."""
+        if routes is None:
+            return False
+        routes.refresh()
         if routes.known is self._known:
             return False
         self._known = routes.known
@@ -109,7 +106,6 @@ class QuickLines:
         route = routes.template(scope) if routes.is_one(key) else None
         if route is None or route in self._quiet:
             return b""
-        self._forgets(routes)
         record = self._recorder.record(exchange, routes)
         mark = os.urandom(8).hex()
         for name in _VARYING:
