@@ -6,7 +6,7 @@ Run it: uvicorn --factory examples.request_logging:create_app
 import logging
 import sys
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI
 
 from fastapi_prodkit import RequestLoggingMiddleware, bind
 from fastapi_prodkit.request_logging import FlightRecorder, LineFormatter, QueueSink, Sink, StreamSink, timed
@@ -33,18 +33,16 @@ def create_app(*, sink: Sink | None = None) -> FastAPI:
         headers=["user-agent"],
         server_timing=True,
     )
-    stock = {1: 3, 2: 0}
+    stock = {1: 3}
 
     @app.post("/items/{item_id}/orders")
     async def order(item_id: int, customer: str) -> dict[str, int]:
         bind(user=customer)
+        log.debug("looking for %d among %s", item_id, list(stock))
         with timed("stock"):
-            left = stock.get(item_id, 0)
-        log.debug("stock of %d is %d", item_id, left)
-        if not left:
-            raise HTTPException(409, "sold out")
-        stock[item_id] = left - 1
+            left = stock[item_id] - 1  # of an item that is not there: a 500
+        stock[item_id] = left
         log.info("ordered")
-        return {"left": left - 1}
+        return {"left": left}
 
     return app
