@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx2
+import pytest
 from fastapi import Depends, FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -103,9 +105,10 @@ async def test_a_thousand_requests_of_three_limits_take_at_most_ten_round_trips(
     assert left == 450
 
 
-_STEPS = st.lists(
-    st.tuples(st.integers(0, 40), st.integers(1, 4), st.sampled_from(["charge", "peek", "restart"])),
-    max_size=60,
+_KINDS = st.sampled_from(["charge", "peek", "restart"])
+_STEPS = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 4), _KINDS), max_size=60)
+_JUMPS = st.lists(
+    st.tuples(st.integers(0, 40) | st.integers(-4000, 40), st.integers(1, 4), _KINDS), max_size=60
 )
 
 
@@ -123,9 +126,9 @@ def test_the_cell_rate_algorithm_admits_what_the_exact_model_admits(
     asyncio.run(run())
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(1, 12), st.integers(1, 12), _STEPS)
-def test_so_do_workers_that_come_and_go_around_one_server(
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 12), st.integers(1, 12), _JUMPS)
+def test_so_do_workers_that_come_and_go_around_one_server_whose_clock_steps_back(
     redis_server: RedisServer, quota: int, burst: int, steps: list[tuple[int, int, str]]
 ) -> None:
     redis_server.command("FLUSHALL")
@@ -144,6 +147,44 @@ def test_so_do_workers_that_come_and_go_around_one_server(
     asyncio.run(run())
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(1, 12),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), _KINDS), max_size=40),
+)
+def test_workers_whose_own_clocks_differ_admit_the_burst_between_them(
+    redis_server: RedisServer, burst: int, steps: list[tuple[int, int, str]]
+) -> None:
+    """A unit comes back in a month: by the clock of the server none does, by theirs dozens would."""
+    redis_server.command("FLUSHALL")
+    skews = (0, -100_000_000, 100_000_000, 10_000_000)
+    limit = (Limit("x", 1, 30 * 86_400.0, burst),)
+    now = time.time
+
+    async def run() -> None:
+        left = burst
+        async with AsyncExitStack() as stack:
+            workers = []
+            for _ in skews:
+                workers.append(await stack.enter_async_context(RedisBackend(redis_server.url, timeout=5)))
+            for worker, cost, step in steps:
+                skew = skews[worker]
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(time, "time", lambda skew=skew: now() + skew)
+                    if step == "restart":
+                        await workers[worker].__aexit__()
+                        await workers[worker].__aenter__()
+                        continue
+                    charge = Charge("me", limit, cost, dry=step == "peek")
+                    [verdict] = await workers[worker].counters.weigh(charge)
+                assert verdict.admitted is (cost <= left)
+                if verdict.admitted and step == "charge":
+                    left -= cost
+                    assert verdict.remaining == left
+
+    asyncio.run(run())
+
+
 async def _compare(
     quota: int,
     burst: int,
@@ -155,31 +196,36 @@ async def _compare(
 ) -> None:
     limit = Limit("x", quota, float(quota * 16), burst)
     start = clock()
-    owed = 0  # sixteenths of a unit
+    owed = 0  # sixteenths of a unit, at a time that is never ahead of the clock once somebody has looked
+    since = 0
     log: list[tuple[int, int]] = []
     now = 0
+    passed = 0  # a clock that steps back takes no time
     stack = AsyncExitStack()
     counters = (await stack.enter_async_context(make())).counters
     for wait, cost, step in steps:
         now += wait
+        passed += max(0, wait)
         clock.now = start + now
-        owed = max(0, owed - wait)
         if step == "restart":
             await stack.aclose()
             counters = (await stack.enter_async_context(make())).counters
             if forgets:
                 owed, log = 0, []
             continue
-        fits = owed + cost * 16 <= burst * 16
+        since = min(since, now)
+        left = max(0, owed - (now - since))
+        fits = left + cost * 16 <= burst * 16
         [verdict] = await counters.weigh(Charge("me", (limit,), cost, dry=step == "peek"))
         assert verdict.admitted is fits
         if fits and step == "charge":
-            owed += cost * 16
-            log.append((now, cost))
-        assert verdict.remaining == (burst * 16 - owed) // 16
-        assert abs(verdict.reset - owed) < 1e-5
+            left += cost * 16
+            owed, since = left, now
+            log.append((passed, cost))
+        assert verdict.remaining == (burst * 16 - left) // 16
+        assert abs(verdict.reset - left) < 1e-5
         if not fits and cost <= burst:
-            assert abs(verdict.retry - (owed + cost * 16 - burst * 16)) < 1e-5
+            assert abs(verdict.retry - (left + cost * 16 - burst * 16)) < 1e-5
     await stack.aclose()
     for index, (first, _) in enumerate(log):
         total = 0
