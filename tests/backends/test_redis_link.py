@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
+import uvloop
 
 from fastapi_prodkit import ConfigurationError, RedisBackend, UnavailableError
 from tests.servers import RedisServer
@@ -84,6 +87,32 @@ async def test_a_stall_of_our_own_loop_is_not_held_against_the_server(redis_serv
         time.sleep(0.8)
         assert await reading == [None]
         assert await backend.store.get("x") == [None]
+
+
+async def test_a_reply_that_is_here_when_the_time_is_up_is_read(redis_server: RedisServer) -> None:
+    async with RedisBackend(redis_server.url, timeout=0.1) as backend:
+        for _ in range(5):
+            reading = asyncio.create_task(backend.store.get("x"))
+            await asyncio.sleep(0)  # it is sent, and nothing was read yet
+            time.sleep(0.105)  # shorter than what counts as a stall
+            assert await reading == [None]
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_who_calls_while_a_connection_is_being_lost_is_told_that_there_is_none(
+    redis_server: RedisServer, run: Callable[[Coroutine[Any, Any, None]], None]
+) -> None:
+    async def lose() -> None:
+        for turns in range(8):  # of the loop, until it is lost for everybody
+            async with RedisBackend(redis_server.url, timeout=5) as backend:
+                backend._wire._writer.transport.abort()  # type: ignore[attr-defined] # of the link
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                for _ in range(3):
+                    with pytest.raises(UnavailableError):
+                        await backend.store.get("x")
+
+    run(lose())
 
 
 async def test_a_server_that_works_its_way_through_a_burst_is_not_away(redis_server: RedisServer) -> None:

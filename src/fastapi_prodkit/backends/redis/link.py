@@ -154,7 +154,8 @@ class Link:
 
     def _submit(self, commands: Sequence[Command], replies: int) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
-        if self._writer is None or self._connection is None or loop is not self._loop:
+        writer = self._writer
+        if writer is None or self._connection is None or loop is not self._loop or writer.is_closing():
             raise unreachable(is_open=self._task is not None and loop is self._loop)
         packed = pack(commands[0]) if len(commands) == 1 else b"".join(map(pack, commands))
         now = loop.time()
@@ -162,7 +163,7 @@ class Link:
         if self._timer is None:
             self._timer = loop.call_at(call.due, self._expire, call.due)
         if not self._calls and self._is_calm:
-            self._writer.write(packed)
+            writer.write(packed)
         else:
             if not self._unsent:
                 loop.call_soon(self._flush)
@@ -172,7 +173,8 @@ class Link:
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
-        if self._writer is not None and unsent:
+        # uvloop raises where asyncio drops what is written to a connection that was closed a moment ago
+        if self._writer is not None and unsent and not self._writer.is_closing():
             self._is_calm = len(unsent) == 1
             self._writer.write(b"".join(unsent))
 
@@ -242,9 +244,22 @@ class Link:
         next_due = now + self._timeout if stalled else max(self._calls[0].due, self._heard_at + self._timeout)
         if next_due > now:
             self._timer = self._loop.call_at(next_due, self._expire, next_due)
-        elif self._writer is not None:
-            self._late = True
-            self._writer.transport.abort()
+        else:  # the reply may be here: a busy loop runs its timers before it reads
+            self._timer = self._loop.call_later(_LATE, self._loop.call_soon, self._hang_up, self._heard_at)
+
+    def _hang_up(self, heard_at: float) -> None:
+        """Give up a server from which nothing was read since `heard_at`, by now with everything read."""
+        if self._loop is None or self._writer is None:
+            return
+        self._timer = None
+        if not self._calls:
+            return
+        if self._heard_at != heard_at:
+            due = max(self._calls[0].due, self._heard_at + self._timeout)
+            self._timer = self._loop.call_at(due, self._expire, due)
+            return
+        self._late = True
+        self._writer.transport.abort()
 
     def _lose(self, error: Exception, *, first: bool) -> None:
         if self._late:
