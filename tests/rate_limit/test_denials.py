@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 from starlette.requests import Request
+from starlette.types import Message
 
 from fastapi_prodkit import RateLimiter, RateLimitMiddleware, RedisBackend
 from fastapi_prodkit.backends.memory import MemoryBus
@@ -38,6 +39,58 @@ async def test_ten_thousand_requests_of_a_blocked_client_cost_one_command(redis_
         assert _commands(redis_server) - before <= 1
         assert verdicts[1].remaining == 95
         assert 700 < verdicts[0].retry <= 720
+
+
+async def test_ten_thousand_requests_of_a_blocked_client_through_an_app_cost_one_command(
+    redis_server: RedisServer, client_of: Open
+) -> None:
+    async with RedisBackend(redis_server.url, timeout=5) as backend:
+        limiter = RateLimiter(backend.counters)
+        app = FastAPI()
+        app.add_middleware(RateLimitMiddleware)
+        app.get("/items/{number}", dependencies=[Depends(limiter("5/hour;9/day"))])(lambda: "ok")
+        client = await client_of(app)
+        statuses = [(await client.get(f"/items/{number}")).status_code for number in range(6)]
+        assert statuses == [200] * 5 + [429]
+        async with asyncio.timeout(5):
+            while _calls(redis_server, "subscribe") == 0:
+                await asyncio.sleep(0.005)
+        before = _calls(redis_server)
+        for number in range(10_000):
+            assert await _status(app, f"/items/{number % 7}") == 429
+        assert _calls(redis_server) - before <= 1
+        refused = await client.get("/items/1")
+        assert refused.headers["ratelimit"].startswith('"per-hour";r=0;t=')
+        assert 710 < int(refused.headers["retry-after"]) <= 720
+        await limiter.reset("127.0.0.1")
+        async with asyncio.timeout(1):
+            while await _status(app, "/items/1") != 200:
+                await asyncio.sleep(0.01)
+
+
+def _calls(server: RedisServer, command: str = "") -> int:
+    """How often a command was called; any, but for what asks for this and for signs of life."""
+    found = {}
+    for line in server.command("INFO", "commandstats").splitlines():
+        if line.startswith("cmdstat_"):
+            name, _, stats = line.removeprefix("cmdstat_").partition(":calls=")
+            found[name] = int(stats.split(",")[0])
+    if command:
+        return found.get(command, 0)
+    return sum(calls for name, calls in found.items() if name not in ("info", "ping"))
+
+
+async def _status(app: FastAPI, path: str) -> int:
+    """What the server is sent for a request of 127.0.0.1, without the cost of a client."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "root_path": ""}
+    await app({**scope, "headers": [], "client": ("127.0.0.1", 1)}, asyncio.Queue[Message]().get, send)
+    status: int = sent[0]["status"]
+    return status
 
 
 async def test_the_refusal_ends_when_it_said(redis_server: RedisServer) -> None:
