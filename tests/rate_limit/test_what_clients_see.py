@@ -11,9 +11,16 @@ from starlette.types import Message, Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from fastapi_prodkit import MemoryBackend, ProblemMiddleware, RateLimiter, RateLimitMiddleware
+from fastapi_prodkit import (
+    MemoryBackend,
+    ProblemMiddleware,
+    RateLimiter,
+    RateLimitMiddleware,
+    RedisBackend,
+)
 from fastapi_prodkit.rate_limit import Calendar, Decision
 from fastapi_prodkit.testing import Clock
+from fastapi_prodkit.typing import Backend
 from tests.servers import Uvicorn
 
 from .conftest import Open
@@ -117,21 +124,27 @@ async def test_the_older_headers_are_there_on_demand(client_of: Open) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["gcra", "sliding", "moving", Calendar("Europe/Berlin")])
+@pytest.mark.parametrize("place", ["memory", "redis"])
 async def test_who_sleeps_retry_after_is_admitted_and_who_sleeps_a_second_less_is_not(
-    client_of: Open, algorithm: object
+    request: pytest.FixtureRequest, client_of: Open, place: str, algorithm: object
 ) -> None:
     clock = Clock()
-    limiter = RateLimiter(MemoryBackend(clock=clock, wall_clock=clock).counters)
+    backend: Backend = (
+        MemoryBackend(clock=clock, wall_clock=clock)
+        if place == "memory"
+        else RedisBackend(request.getfixturevalue("redis_url"), timeout=5, clock=clock)
+    )
     limit = "7/day" if isinstance(algorithm, Calendar) else "7/minute"
-    client = await client_of(_app(limiter, limit, algorithm=algorithm))
-    for _ in range(100):
-        while (answer := await client.get("/dict")).status_code == 200:
-            clock.advance(0.83)
-        wait = int(answer.headers["retry-after"])
-        clock.advance(wait - 1)
-        assert (await client.get("/dict")).status_code == 429
-        clock.advance(1)
-        assert (await client.get("/dict")).status_code == 200
+    async with backend:
+        client = await client_of(_app(RateLimiter(backend.counters), limit, algorithm=algorithm))
+        for _ in range(100):
+            while (answer := await client.get("/dict")).status_code == 200:
+                clock.advance(0.83)
+            wait = int(answer.headers["retry-after"])
+            clock.advance(wait - 1)
+            assert (await client.get("/dict")).status_code == 429
+            clock.advance(1)
+            assert (await client.get("/dict")).status_code == 200
 
 
 async def test_an_answer_tells_of_what_was_reserved_for_it(client_of: Open) -> None:
