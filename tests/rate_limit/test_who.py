@@ -10,7 +10,7 @@ import pytest
 from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection, Request
 
-from fastapi_prodkit import MemoryBackend, RateLimiter, RateLimitMiddleware
+from fastapi_prodkit import MemoryBackend, RateLimiter, RateLimitMiddleware, TrustedProxies
 from fastapi_prodkit.rate_limit import Key, by_header
 from fastapi_prodkit.typing import Charge, Verdict
 from tests.servers import Uvicorn
@@ -60,6 +60,70 @@ async def test_the_addresses_of_one_ipv6_subscriber_are_one_client(client_of: Op
     addresses = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::9", "2001:db8:1:3::1", "::ffff:9.9.9.9", "9.9.9.9"]
     statuses = [(await (await client_of(app, address=each)).get("/")).status_code for each in addresses]
     assert statuses == [200, 429, 200, 200, 429]
+
+
+_OURS = ["10.0.0.0/8", "fd00::/8"]
+
+
+@pytest.mark.parametrize(
+    ("header", "proxies", "peer", "lines"),
+    [
+        ("x-forwarded-for", _OURS, "203.0.113.9", ["1.1.1.1", "2.2.2.2", "10.0.0.1", "", "203.0.113.9"]),
+        ("x-forwarded-for", _OURS, "10.0.0.1", ["1.1.1.1", "9.9.9.1, 1.1.1.1", "10.0.0.7, 1.1.1.1"]),
+        ("x-forwarded-for", _OURS, "10.0.0.1", ["1.1.1.1, 10.0.0.2", "6.6.6.6,1.1.1.1:443 , 10.0.0.3"]),
+        ("x-forwarded-for", _OURS, "10.0.0.1", ["6.6.6.6\n1.1.1.1", "7.7.7.7\n1.1.1.1\n10.0.0.2"]),
+        ("x-forwarded-for", _OURS, "10.0.0.1", ["6.6.6.6, unknown", "7.7.7.7, <script>", ",", ""]),
+        ("x-forwarded-for", _OURS, "fd00::1", ["2001:db8:1:2::1", "[2001:DB8:1:2:ff::9]:80, 10.0.0.9"]),
+        ("x-forwarded-for", _OURS, "::ffff:10.0.0.1", ["1.1.1.1", "::ffff:1.1.1.1", "[::ffff:101:101]:80"]),
+        ("x-forwarded-for", 1, "10.0.0.1", ["1.1.1.1", "10.0.0.2, 1.1.1.1", "2.2.2.2, 3.3.3.3, 1.1.1.1"]),
+        ("x-forwarded-for", 2, "10.0.0.1", ["1.1.1.1, 10.0.0.2", "9.9.9.9, 1.1.1.1, 4.4.4.4"]),
+        ("x-forwarded-for", 1, "10.0.0.1", ["2001:db8:1:2::1", "6.6.6.6, 2001:db8:1:2:ffff::9"]),
+        ("forwarded", _OURS, "203.0.113.9", ["for=1.1.1.1", "for=2.2.2.2;by=10.0.0.1", 'for="[::1]"']),
+        ("forwarded", _OURS, "10.0.0.1", ["for=1.1.1.1", "For=6.6.6.6, FOR=1.1.1.1;proto=https"]),
+        ("forwarded", _OURS, "10.0.0.1", ['for="1.1.1.1:47011"', "for=6.6.6.6\nfor=1.1.1.1, for=10.0.0.2"]),
+        ("forwarded", _OURS, "10.0.0.1", ['for="[2001:db8:1:2::1]:47011"', 'for="[2001:DB8:1:2::2]"']),
+        ("forwarded", _OURS, "10.0.0.1", ['for="[::ffff:1.1.1.1]"', "host=a;for=1.1.1.1"]),
+        (
+            "forwarded",
+            _OURS,
+            "10.0.0.1",
+            ["for=_hidden", "for=6.6.6.6, for=unknown", "for=6.6.6.6;for=7.7.7.7"],
+        ),
+        ("forwarded", 1, "10.0.0.1", ["for=1.1.1.1", "for=6.6.6.6, for=10.0.0.2, for=1.1.1.1"]),
+    ],
+)
+async def test_whatever_a_client_forges_it_has_one_budget(
+    client_of: Open, header: str, proxies: list[str] | int, peer: str, lines: list[str]
+) -> None:
+    trusted = TrustedProxies(proxies, header=header)
+    app = _app(RateLimiter(MemoryBackend().counters, trusted_proxies=trusted))
+    client = await client_of(app, address=peer)
+    other = "x-forwarded-for" if header == "forwarded" else "forwarded"
+    forged = [*((header, each) for each in lines[0].split("\n")), (other, "for=8.8.8.8")]
+    assert (await client.get("/", headers=forged)).status_code == 200
+    for number, line in enumerate(lines):
+        forged = [*((header, each) for each in line.split("\n")), (other, f"for=8.8.8.{number}")]
+        assert (await client.get("/", headers=forged)).status_code == 429, line
+
+
+@pytest.mark.parametrize(
+    ("header", "peer", "lines"),
+    [
+        ("x-forwarded-for", "10.0.0.1", ["1.1.1.1", "1.1.1.2", "1.1.1.1, 2.2.2.2, 10.0.0.2"]),
+        ("x-forwarded-for", "fd00::1", ["2001:db8:1:2::1", "2001:db8:1:3::1", "::ffff:1.1.1.1", "1.1.1.2"]),
+        ("forwarded", "10.0.0.1", ["for=1.1.1.1", "for=1.1.1.1, for=1.1.1.2", 'for="[::ffff:1.1.1.3]:80"']),
+        ("forwarded", "10.0.0.1", ['for="[2001:db8:1:2::1]"', 'for="[2001:db8:1:3::1]:80"', "for=10.0.0.9"]),
+    ],
+)
+async def test_two_clients_behind_one_proxy_have_a_budget_each(
+    client_of: Open, header: str, peer: str, lines: list[str]
+) -> None:
+    trusted = TrustedProxies(_OURS, header=header)
+    client = await client_of(
+        _app(RateLimiter(MemoryBackend().counters, trusted_proxies=trusted)), address=peer
+    )
+    for expected in (200, 429):
+        assert await _statuses(client, *({header: line} for line in lines)) == [expected] * len(lines)
 
 
 async def test_a_key_may_be_any_function_plain_or_async(client_of: Open) -> None:
