@@ -10,10 +10,12 @@ import pytest
 
 from fastapi_prodkit import ConfigurationError, MemoryBackend
 from fastapi_prodkit.backends.memory import MemoryCounters
+from fastapi_prodkit.rate_limit import Calendar
 from fastapi_prodkit.testing import Clock
 from fastapi_prodkit.typing import Algorithm, Charge, Limit
 
 LIMIT = (Limit("a", 3, 60, 3),)
+DAY = Calendar("UTC").period("per-day")
 
 
 @pytest.mark.parametrize("algorithm", ["gcra", "sliding", "moving"])
@@ -27,6 +29,51 @@ async def test_a_flood_of_others_never_frees_who_is_at_its_limit(algorithm: Algo
         assert len(counters) <= 100
     [verdict] = await counters.weigh(Charge("blocked", limit))
     assert not verdict.admitted
+
+
+async def test_a_flood_never_frees_who_used_up_a_day_until_the_day_is_over() -> None:
+    clock = Clock(DAY(Clock()())[0])
+    limit = (Limit("a", 3, 86_400, 3, "calendar", DAY),)
+    counters = MemoryCounters(max_keys=100, clock=clock, wall_clock=clock)
+    for _ in range(3):
+        await counters.weigh(Charge("blocked", limit))
+    for number in range(4_000):
+        await counters.weigh(Charge(f"other-{number}", limit))
+        clock.advance(1)
+        assert len(counters) <= 100
+    [verdict] = await counters.weigh(Charge("blocked", limit))
+    assert not verdict.admitted
+    clock.advance(verdict.retry)
+    assert (await counters.weigh(Charge("blocked", limit)))[0].admitted
+
+
+async def test_a_flood_never_frees_the_places_of_who_runs_all_that_he_may() -> None:
+    clock, limit = Clock(), (Limit("a", 3, 30, 3, "concurrent"),)
+    counters = MemoryCounters(max_keys=100, clock=clock)
+    for token in "abc":
+        await counters.weigh(Charge("blocked", limit, token=token))
+    for number in range(4_000):
+        await counters.weigh(Charge(f"other-{number}", limit, token=f"{number}"))
+        assert len(counters) <= 100
+        if number % 500 == 0:  # what still runs is renewed
+            clock.advance(10)
+            for token in "abc":
+                await counters.weigh(Charge("blocked", limit, token=token), force=True)
+    [verdict] = await counters.weigh(Charge("blocked", limit, token="d"))
+    assert not verdict.admitted
+    await counters.weigh(Charge("blocked", limit, -1, token="b"), force=True)
+    assert (await counters.weigh(Charge("blocked", limit, token="d")))[0].admitted
+
+
+@pytest.mark.parametrize("algorithm", ["gcra", "sliding", "moving"])
+async def test_a_flood_never_frees_who_was_charged_beyond_his_limit(algorithm: Algorithm) -> None:
+    limit = (Limit("a", 3, 60, 3, algorithm),)
+    counters = MemoryCounters(max_keys=100, clock=Clock())
+    await counters.weigh(Charge("blocked", limit, 9), force=True)
+    for number in range(4_000):
+        await counters.weigh(Charge(f"other-{number}", limit))
+    await counters.weigh(Charge("blocked", limit, -6), force=True)
+    assert not (await counters.weigh(Charge("blocked", limit)))[0].admitted
 
 
 async def test_where_all_are_at_their_limit_newcomers_share_what_is_left() -> None:

@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection, Request
 from fastapi_prodkit import ConfigurationError, MemoryBackend, ProblemError, RateLimiter, RateLimitMiddleware
 from fastapi_prodkit.rate_limit import Ban, Calendar, Decision, RateLimit, by_header
 from fastapi_prodkit.testing import Clock
+from fastapi_prodkit.typing import Charge, Limit
 
 from .conftest import Open
 
@@ -227,6 +228,26 @@ async def test_a_reset_lifts_a_ban(limiter: RateLimiter, client_of: Open) -> Non
     assert await _admitted(client, 5) == 1
     await limiter.reset("127.0.0.1")
     assert await _admitted(client, 1) == 1
+
+
+async def test_a_flood_of_others_frees_nobody_who_is_banned(clock: Clock, client_of: Open) -> None:
+    counters = MemoryBackend(clock=clock, max_keys=100).counters
+    limiter = RateLimiter(counters, key=by_header("x-user"))
+    client = await client_of(_app(limiter("2/second", ban=Ban(after=2, first=1000))))
+
+    async def asked(user: str) -> httpx2.Response:
+        return await client.get("/", headers={"x-user": user})
+
+    assert [(await asked("me")).status_code for _ in range(5)] == [200, 200, 429, 429, 429]
+    clock.advance(10)
+    days = (Limit("days", 9, 9 * 86_400, 9),)  # further from zero than the ban is
+    for number in range(1_000):
+        await counters.weigh(Charge(f"other-{number}", days))
+        assert len(counters) <= 100
+    refused = await asked("me")
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "990")
+    clock.advance(990)
+    assert (await asked("me")).status_code == 200
 
 
 async def test_a_limit_in_shadow_refuses_nobody_and_measures(
