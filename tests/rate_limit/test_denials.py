@@ -12,7 +12,8 @@ from starlette.types import Message
 from fastapi_prodkit import RateLimiter, RateLimitMiddleware, RedisBackend
 from fastapi_prodkit.backends.memory import MemoryBus
 from fastapi_prodkit.backends.redis import RedisCounters
-from fastapi_prodkit.typing import Charge, Limit
+from fastapi_prodkit.rate_limit import Ban
+from fastapi_prodkit.typing import Charge, Counters, Limit, Verdict
 from tests.servers import RedisServer
 
 from .conftest import Open
@@ -152,6 +153,109 @@ async def test_what_is_given_back_lets_the_client_in_at_the_other_workers(redis_
         async with asyncio.timeout(1):
             while not (await tokens[1].hit(request, cost=50)).admitted:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_ban_costs_a_few_commands_and_who_is_banned_one_of_each_worker(
+    redis_server: RedisServer, client_of: Open
+) -> None:
+    ban = Ban(after=3, within=3600, first=1000)
+    async with (
+        RedisBackend(redis_server.url, timeout=5) as one,
+        RedisBackend(redis_server.url, timeout=5) as other,
+    ):
+        apps = []
+        for backend in (one, other):
+            app = FastAPI()
+            app.add_middleware(RateLimitMiddleware)
+            limiter = RateLimiter(backend.counters)
+            app.get("/", dependencies=[Depends(limiter("1/minute", ban=ban))])(lambda: "ok")
+            apps.append(app)
+        clients = [await client_of(app) for app in apps]
+        assert (await clients[0].get("/")).status_code == 200
+        before = _scripts(redis_server)
+        order = [clients[1], *[clients[0]] * 3]
+        waits = [int((await client.get("/")).headers["retry-after"]) for client in order]
+        assert [wait <= 60 for wait in waits] == [True, True, True, False]
+        assert _scripts(redis_server) - before <= 9  # two that ask, four that count, three that ban
+        for client in clients:
+            async with asyncio.timeout(1):
+                while int((refused := await client.get("/")).headers["retry-after"]) <= 60:
+                    await asyncio.sleep(0.01)
+            assert 990 < int(refused.headers["retry-after"]) <= 1000
+        before = _scripts(redis_server)
+        for _ in range(1000):
+            for app in apps:
+                assert await _status(app, "/") == 429
+        assert _scripts(redis_server) - before <= 2  # one of each worker
+        for client in clients:
+            assert 980 < int((await client.get("/")).headers["retry-after"]) <= 1000
+        await limiter.reset("127.0.0.1")
+        async with asyncio.timeout(1):
+            while (await clients[0].get("/")).status_code != 200:
+                await asyncio.sleep(0.01)
+
+
+async def test_who_asks_elsewhere_while_a_ban_is_imposed_hears_of_the_whole_of_it(
+    redis_server: RedisServer, client_of: Open
+) -> None:
+    imposing, impose = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        """Counters of a worker that is held up before the last of its commands."""
+
+        def __init__(self, counters: Counters) -> None:
+            self.reset = counters.reset
+            self._weigh = counters.weigh
+
+        async def weigh(self, *charges: Charge, force: bool = False) -> list[Verdict]:
+            if force and charges[0].cost > 1:
+                imposing.set()
+                await impose.wait()
+            return await self._weigh(*charges, force=force)
+
+    ban = Ban(after=1, within=3600, first=1000)
+    async with (
+        RedisBackend(redis_server.url, timeout=5) as one,
+        RedisBackend(redis_server.url, timeout=5) as other,
+    ):
+        clients = []
+        for counters in (Slow(one.counters), other.counters):
+            app = FastAPI()
+            app.add_middleware(RateLimitMiddleware)
+            app.get("/", dependencies=[Depends(RateLimiter(counters)("1/minute", ban=ban))])(lambda: "ok")
+            clients.append(await client_of(app))
+        assert [(await clients[0].get("/")).status_code for _ in range(2)] == [200, 429]
+        banned = asyncio.create_task(clients[0].get("/"))
+        await imposing.wait()
+        assert (await clients[1].get("/")).status_code == 429
+        impose.set()
+        assert (await banned).headers["retry-after"] == "1000"
+        async with asyncio.timeout(1):
+            while int((await clients[1].get("/")).headers["retry-after"]) < 990:
+                await asyncio.sleep(0.01)
+
+
+async def test_bans_grow_where_refusals_are_remembered(redis_server: RedisServer, client_of: Open) -> None:
+    ban = Ban(after=3, within=3600, first=1, factor=1000)
+    async with RedisBackend(redis_server.url, timeout=5) as backend:
+        app = FastAPI()
+        app.add_middleware(RateLimitMiddleware)
+        limiter = RateLimiter(backend.counters)
+        rule = limiter("100/second", burst=1, ban=ban)
+        app.get("/", dependencies=[Depends(rule)])(lambda: "ok")
+        client = await client_of(app)
+        async with asyncio.timeout(10):
+            while (await limiter.peek("127.0.0.1")).retry_after != 1:
+                await client.get("/")
+            while (await client.get("/")).status_code == 429:
+                await asyncio.sleep(0.01)
+            while int((refused := await client.get("/")).headers.get("retry-after", "0")) <= 1:
+                pass
+        assert 990 < int(refused.headers["retry-after"]) <= 1000
+
+
+def _scripts(server: RedisServer) -> int:
+    return _calls(server, "evalsha") + _calls(server, "eval")
 
 
 async def test_what_is_given_back_to_who_has_some_left_lets_in_what_was_too_large(

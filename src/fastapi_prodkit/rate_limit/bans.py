@@ -60,10 +60,11 @@ class Ban:
         [verdict] = await counters.weigh(Charge(subject, (seconds,)))
         if not verdict.admitted:  # of many that were refused at once, one was banned for all of them
             return max(verdict.retry, self.first)
-        with suppress(UnavailableError):  # it was forgotten where it counts now
-            await counters.reset(subject, (refusals,))
         [verdict] = await counters.weigh(Charge(subject, (bans,)), force=True)
         earlier = max(0, bans.burst - verdict.remaining - 1)
         length = min(self.longest, self.first * self.factor**earlier)
         await counters.weigh(Charge(subject, (seconds,), math.ceil(length) - 1), force=True)
+        # last: it makes all workers forget what they know to be refused, which is less than the ban
+        with suppress(UnavailableError):  # it was forgotten where it counts now
+            await counters.reset(subject, (refusals,))
         return length
