@@ -113,12 +113,14 @@ class RedisCounters:
         charged = await asyncio.gather(*(self._weigh([each]) for each in charges))
         admitted = [all(verdict.admitted for verdict in verdicts) for verdicts in charged]
         if not all(admitted):
-            back = [
+            back = tuple(
                 each._replace(cost=-each.cost)
                 for each, was in zip(charges, admitted, strict=True)
                 if was and not each.dry
-            ]
+            )
             await asyncio.gather(*(self._weigh([each], force=True) for each in back))
+            if self._denials is not None:
+                await self._lift(back, self._denials)  # who was refused for it meanwhile
         return _flat(charged)
 
     def _words(self, limits: tuple[Limit, ...]) -> str:
