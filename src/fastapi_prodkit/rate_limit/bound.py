@@ -69,8 +69,10 @@ def _check_names(path: str, rules: Iterable[RateLimit]) -> None:
 
 def leading(route: Route) -> int:
     """How many rules are the first dependencies of a route, so that they may as well be weighed before it
-    solves any; 0 where they take more than the scope, or stand for several routes."""
-    if route.dependant is None or route.mount or not all(map(_is_early, _rules(route))):
+    solves any; 0 where they take more than the scope, or where the route is of an app in this one, which may
+    stand in several places and count by a middleware of its own."""
+    is_inner = route.mount or route.host
+    if route.dependant is None or is_inner or not all(map(_is_early, _rules(route))):
         return 0
     first = takewhile(lambda each: _is_rule(each.call) and each.name is None, route.dependant.dependencies)
     return len(list(first))
