@@ -7,11 +7,26 @@ from typing import Protocol
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Message
+
+from fastapi_prodkit import MemoryBackend, RateLimiter, RateLimitMiddleware
 
 
 class Open(Protocol):
     def __call__(self, app: ASGIApp, *, address: str = "127.0.0.1") -> Awaitable[httpx2.AsyncClient]: ...
+
+
+@pytest.fixture
+def limiter() -> RateLimiter:
+    return RateLimiter(MemoryBackend().counters)
+
+
+@pytest.fixture
+def app() -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware)
+    return app
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,23 +14,10 @@ from fastapi_prodkit import (
     CacheMiddleware,
     MemoryBackend,
     RateLimiter,
-    RateLimitMiddleware,
 )
 from fastapi_prodkit.rate_limit import Decision
 
 from .conftest import Open
-
-
-@pytest.fixture
-def limiter() -> RateLimiter:
-    return RateLimiter(MemoryBackend().counters)
-
-
-@pytest.fixture
-def app() -> FastAPI:
-    app = FastAPI()
-    app.add_middleware(RateLimitMiddleware)
-    return app
 
 
 async def _endpoint() -> str:

@@ -26,18 +26,6 @@ from tests.servers import RedisServer
 from .conftest import Open
 
 
-@pytest.fixture
-def limiter() -> RateLimiter:
-    return RateLimiter(MemoryBackend().counters)
-
-
-@pytest.fixture
-def app() -> FastAPI:
-    app = FastAPI()
-    app.add_middleware(RateLimitMiddleware)
-    return app
-
-
 async def _endpoint() -> str:
     return "ok"
 

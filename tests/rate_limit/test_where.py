@@ -31,18 +31,6 @@ async def _endpoint() -> str:
     return "ok"
 
 
-@pytest.fixture
-def limiter() -> RateLimiter:
-    return RateLimiter(MemoryBackend().counters)
-
-
-@pytest.fixture
-def app() -> FastAPI:
-    app = FastAPI()
-    app.add_middleware(RateLimitMiddleware)
-    return app
-
-
 async def test_one_template_is_one_budget_whatever_its_parameters(
     app: FastAPI, limiter: RateLimiter, client_of: Open
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -22,6 +21,7 @@ from ..typing import Charge, Counters, Verdict
 from .bans import Ban
 from .bound import Entry
 from .calendar import Calendar
+from .consequences import Consequences
 from .decision import Decision
 from .grammar import Rate
 from .inspection import forget, look
@@ -37,8 +37,6 @@ __all__ = ["RateLimiter"]
 
 _NONE = Policies(())
 _LONG = 256  # characters of a key: whoever sends longer ones must not fill the memory with them
-
-logger = logging.getLogger("fastapi_prodkit.rate_limit")
 
 
 class RateLimiter:
@@ -89,7 +87,7 @@ class RateLimiter:
         self.counters: Counters = counters if isinstance(counters, MemoryCounters) else resilient
         self._key = key or by_address(trusted_proxies, ipv6_prefix=ipv6_prefix)
         self._without_key = without_key
-        self._on_refusal = on_refusal
+        self._consequences = Consequences(self.counters, on_refusal)
         self._digest = lru_cache(maxsize=8192)(lambda identity: digest(identity, key=secret))
         self.leases = Leases(self.counters)
         self._joined = lru_cache(maxsize=1024)(Policies.join)
@@ -230,7 +228,7 @@ class RateLimiter:
             self.leases.abandon(charges)
             raise
         if not decision.admitted:
-            return await self._refused(demands, decision, HTTPConnection(scope))
+            return await self._consequences.of(demands, decision, HTTPConnection(scope))
         return decision
 
     async def settle(self, demand: Demand, cost: int) -> list[Verdict]:
@@ -252,39 +250,9 @@ class RateLimiter:
             "key= return something, or set without_key='shared'"
         )
 
-    async def _refused(
-        self, demands: list[Demand], decision: Decision, connection: HTTPConnection
-    ) -> Decision:
-        """Tell who wants to know, and ban who will not stop."""
-        verdicts = list(decision.verdicts)
-        end = 0
-        for demand in demands:
-            start, end = end, end + len(demand.policies.items)
-            if all(verdict.admitted for verdict in verdicts[start:end]):
-                continue
-            self._tell(demand.rule, connection)
-            ban = demand.rule.terms.ban
-            if ban is not None and verdicts[end - 1].admitted:
-                seconds = await ban.refused(
-                    self.counters, demand.charges[0].subject, digest(demand.place, size=6)
-                )
-                if seconds:
-                    verdicts[end - 1] = Verdict(False, 0, seconds, seconds)
-        return Decision(decision.policies, verdicts)
-
     async def _fits_shadow(self, demand: Demand, connection: HTTPConnection) -> bool:
         verdicts = await self.counters.weigh(*demand.charges)
         if all(verdict.admitted for verdict in verdicts):
             return True
-        self._tell(demand.rule, connection)
+        self._consequences.tell(demand.rule, connection)
         return False
-
-    def _tell(self, rule: RateLimit, connection: HTTPConnection) -> None:
-        rule.refused += 1
-        if rule.terms.shadow:
-            logger.info("a limit in shadow would have refused %s", connection.scope["path"])
-        if self._on_refusal is not None:
-            try:
-                self._on_refusal(rule, connection)
-            except Exception:
-                logger.exception("on_refusal= failed")
