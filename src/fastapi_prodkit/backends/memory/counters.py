@@ -51,23 +51,29 @@ class MemoryCounters:
             for limit in limits:
                 now = clock if limit.period is None else self._wall_clock()
                 key = f"{subject}:{limit.name}"
-                state = table.get(key)
+                shard = table.shard(key)
+                state = shard.get(key)
                 if state is None and (place := table.place(key, limit.name, clock)) != key:
-                    key, state = place, table.get(place)
+                    key, shard = place, table.shard(place)
+                    state = shard.get(key)
+                if type(state) is tuple:
+                    state = state[0]
                 algorithm = ALGORITHMS[limit.algorithm]
                 used = algorithm.used(state, limit, now)
                 fits = used + cost <= limit.room
                 if not fits:
                     fits_all = False
-                weighed.append((key, state, limit, algorithm, cost, dry, token, now, used, fits))
+                weighed.append((key, shard, state, limit, algorithm, cost, dry, token, now, used, fits))
         verdicts = []
-        for key, state, limit, algorithm, cost, dry, token, now, used, fits in weighed:
+        for key, shard, state, limit, algorithm, cost, dry, token, now, used, fits in weighed:
             retry = 0.0
             if not fits:
                 retry = algorithm.retry(state, limit, cost, now) if cost <= limit.capacity else math.inf
             if (fits_all or force) and cost and not dry:
                 state, used, reset = algorithm.charged(state, limit, cost, now, used, token)
-                table.put(key, state, until=clock + reset, full=used + 1 > limit.capacity)
+                if type(state) is not complex:
+                    state = (state, clock + reset, used + 1 > limit.capacity)
+                shard[key] = state
             else:
                 reset = algorithm.reset(state, limit, now)
             remaining = int(limit.room - used)

@@ -14,7 +14,7 @@ class CountTable:
     """Counts by key, in shards so that no single operation takes long.
 
     A state is a complex number (see `Gcra`: when it is back at zero, and a negative part while it is at its
-    limit), or anything else, which is then held with both of these beside it.
+    limit), or anything else, which is then held in a tuple with both of these: when, and whether.
 
     :param max_keys: the most it holds.
     """
@@ -30,12 +30,12 @@ class CountTable:
         return sum(map(len, self._shards))
 
     def get(self, key: str) -> Any:
-        state = self._shards[hash(key) & self._mask].get(key)
+        state = self.shard(key).get(key)
         return state[0] if type(state) is tuple else state
 
-    def put(self, key: str, state: Any, *, until: float, full: bool) -> None:
-        held = state if type(state) is complex else (state, until, full)
-        self._shards[hash(key) & self._mask][key] = held
+    def shard(self, key: str) -> dict[str, Any]:
+        """The part of the table where a key is, for who reads and writes it there."""
+        return self._shards[hash(key) & self._mask]
 
     def pop(self, key: str) -> None:
         self._shards[hash(key) & self._mask].pop(key, None)
