@@ -27,10 +27,11 @@ async def check(build: Build, rig: Rig) -> None:
     """One request makes one JSON line that names the method, the path and the status."""
     async with opened(build(rig)) as client:
         await client.ask()
+        await asyncio.sleep(0.05)  # for a line that a thread writes
         rig.tape.record()
         try:
             await client.ask()
-            await asyncio.sleep(0.05)  # for a line that a thread writes
+            await asyncio.sleep(0.05)
         finally:
             lines = rig.tape.stop()
     assert len(lines) == 1, f"one request makes {len(lines)} lines"

@@ -23,25 +23,6 @@ local function keep(key, value, microseconds)
   call('SET', key, value, 'PX', format('%.0f', ceil(microseconds / 1000) + 1000))
 end
 
-local function words(key)
-  local held = call('GET', key)
-  local found = {}
-  if held then
-    for word in string.gmatch(held, '%S+') do found[#found + 1] = tonumber(word) end
-  end
-  return found
-end
-
--- Each algorithm: load(key, limit) makes a state with its used units, charge(key, limit, state, cost)
--- writes and returns the new one, reset and retry are in microseconds from now.
--- Each is made when a limit names it: to make all of them costs more than to weigh one.
-local make = {}
-local algorithms = setmetatable({}, {__index = function(made, name)
-  local algorithm = make[name]()
-  made[name] = algorithm
-  return algorithm
-end})
-
 -- GCRA: when it was written, and the units that were used then.
 local function level(key, interval)
   local held = call('GET', key)
@@ -56,21 +37,10 @@ local function level(key, interval)
 end
 
 local function fill(key, interval, used)
-  call('SET', key, format('%.0f %.17g', now, used), 'PX', format('%.0f', ceil(used * interval / 1000) + 1000))
+  call('SET', key, format('%.0f %.17g', now, used), 'PX', ceil(used * interval / 1000) + 1000)
 end
 
 local function slack(interval) return 0.000001 + 1 / interval end
-
-make.gcra = function() return {
-  load = function(key, limit) return {used = level(key, limit.interval)} end,
-  charge = function(key, limit, state, cost)
-    local used = max(0, state.used + cost)
-    fill(key, limit.interval, used)
-    return {used = used}
-  end,
-  reset = function(limit, state) return state.used * limit.interval end,
-  retry = function(key, limit, state) return (state.used + limit.cost - limit.capacity) * limit.interval end,
-} end
 
 -- What most requests are, at half of what the general way costs: all limits are GCRA, and all admit.
 local function admitted()
@@ -101,6 +71,36 @@ end
 
 local quick = admitted()
 if quick then return quick end
+
+local function words(key)
+  local held = call('GET', key)
+  local found = {}
+  if held then
+    for word in string.gmatch(held, '%S+') do found[#found + 1] = tonumber(word) end
+  end
+  return found
+end
+
+-- Each algorithm: load(key, limit) makes a state with its used units, charge(key, limit, state, cost)
+-- writes and returns the new one, reset and retry are in microseconds from now.
+-- Each is made when a limit names it: to make all of them costs more than to weigh one.
+local make = {}
+local algorithms = setmetatable({}, {__index = function(made, name)
+  local algorithm = make[name]()
+  made[name] = algorithm
+  return algorithm
+end})
+
+make.gcra = function() return {
+  load = function(key, limit) return {used = level(key, limit.interval)} end,
+  charge = function(key, limit, state, cost)
+    local used = max(0, state.used + cost)
+    fill(key, limit.interval, used)
+    return {used = used}
+  end,
+  reset = function(limit, state) return state.used * limit.interval end,
+  retry = function(key, limit, state) return (state.used + limit.cost - limit.capacity) * limit.interval end,
+} end
 
 make.sliding = function() return {
   load = function(key, limit)
