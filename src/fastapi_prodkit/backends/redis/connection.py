@@ -16,6 +16,8 @@ logger = logging.getLogger("fastapi_prodkit.backends.redis")
 
 Command = tuple[Any, ...]
 
+_NUMBERS = (int, float)
+
 PUSHED = object()
 """What is read in place of a push, which `on_push` was called with."""
 
@@ -36,7 +38,10 @@ def pack(command: Command) -> bytes:
     """A command as the protocol has it (RESP); redis-py's own way takes three times as long."""
     parts = [b"*%d\r\n" % len(command)]
     for each in command:
-        word = str(each).encode() if isinstance(each, str | int | float) else each
+        if each.__class__ is str:
+            word = each.encode()
+        else:
+            word = str(each).encode() if isinstance(each, _NUMBERS) else each
         parts.append(b"$%d\r\n%b\r\n" % (len(word), word))
     return b"".join(parts)
 
