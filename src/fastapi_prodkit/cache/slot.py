@@ -200,6 +200,7 @@ def slot_of(request: Any) -> Slot | None:
 
 async def serve(slot: Slot, scope: Scope, receive: Receive) -> None:
     """Have the router answer `scope` through `slot`, and see its ticket closed."""
+    around = scope.get(SLOT)  # of an app in which this one is mounted
     scope[SLOT] = slot
     slot.live = scope
     try:
@@ -209,7 +210,11 @@ async def serve(slot: Slot, scope: Scope, receive: Receive) -> None:
             slot.capture.ticket.fail(error)
         raise
     finally:
-        slot.live = slot.original  # or the two would hold each other until the garbage collector comes
+        # or they would hold each other until the garbage collector comes
+        slot.live = slot.original
+        del scope[SLOT]
+        if around is not None:
+            scope[SLOT] = around
         if slot.capture is not None:
             await slot.capture.ticket.close()
 
