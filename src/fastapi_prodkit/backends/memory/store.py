@@ -30,8 +30,8 @@ class _Turn:
         self.give = lock.release
 
     async def wait(self) -> None:
-        while not self.take():
-            await asyncio.sleep(0)  # noqa: ASYNC110 -- an event belongs to one loop
+        while not self.take():  # noqa: ASYNC110 -- an event belongs to one loop
+            await asyncio.sleep(0)
 
     async def __aenter__(self) -> None:
         if not self.take():
