@@ -5,7 +5,14 @@ import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from fastapi_prodkit import MemoryBackend
+
+
+@pytest.fixture
+def no_blocking_calls() -> None:
+    """Off: with threads that switch each microsecond it takes what one does for what another calls."""
 
 
 def test_event_loops_of_several_threads_may_share_one_store() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
-from functools import partial
 from threading import Lock
 from typing import NamedTuple
 
@@ -21,26 +19,6 @@ class _Entry(NamedTuple):
     size: int
 
 
-class _Turn:
-    """A lock for event loops of several threads, which is waited for without holding any of them up."""
-
-    def __init__(self) -> None:
-        lock = Lock()
-        self.take = partial(lock.acquire, blocking=False)
-        self.give = lock.release
-
-    async def wait(self) -> None:
-        while not self.take():  # noqa: ASYNC110 -- an event belongs to one loop
-            await asyncio.sleep(0)
-
-    async def __aenter__(self) -> None:
-        if not self.take():
-            await self.wait()
-
-    async def __aexit__(self, *error: object) -> None:
-        self.give()
-
-
 class MemoryStore:
     """A `Store` bounded in bytes: the least recently used entries go first.
 
@@ -53,23 +31,18 @@ class MemoryStore:
     ) -> None:
         self._entries: Held[_Entry] = Held(count("max_bytes", max_bytes, least=1024))
         self._clock = function("clock", clock)
-        self._turn = _Turn()
+        self._lock = Lock()  # event loops of several threads may share it
 
     async def get(self, *keys: str) -> list[bytes | None]:
-        turn = self._turn
-        if not turn.take():
-            await turn.wait()
-        try:
+        with self._lock:
             return self._values(keys)
-        finally:
-            turn.give()
 
     async def set(self, key: str, value: bytes, *, ttl: float) -> None:
-        async with self._turn:
+        with self._lock:
             self._put(key, value, ttl)
 
     async def add(self, key: str, value: bytes, *, ttl: float) -> bytes:
-        async with self._turn:
+        with self._lock:
             [held] = self._values((key,))
             if held is not None:
                 return held
@@ -77,7 +50,7 @@ class MemoryStore:
             return value
 
     async def release(self, key: str, value: bytes) -> bool:
-        async with self._turn:
+        with self._lock:
             [held] = self._values((key,))
             if held != value:
                 return False
@@ -85,7 +58,7 @@ class MemoryStore:
             return True
 
     async def delete(self, *keys: str) -> None:
-        async with self._turn:
+        with self._lock:
             for key in keys:
                 self._entries.drop(key)
 
