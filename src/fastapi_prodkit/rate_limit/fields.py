@@ -28,13 +28,12 @@ def fields(decisions: Sequence[Decision], *, legacy: bool) -> list[tuple[bytes, 
 
 def _left(decision: Decision) -> tuple[float, ...]:
     verdicts = decision.verdicts
-    if len(verdicts) == 1:
-        _, remaining, reset, _ = verdicts[0]
-        return (remaining, reset + ALMOST_ONE)
+    if not decision.policies.are_told:
+        pairs = zip(decision.policies.items, verdicts, strict=True)
+        verdicts = [verdict for policy, verdict in pairs if policy.field]
     left: list[float] = []
-    for policy, (_, remaining, reset, _) in zip(decision.policies.items, verdicts, strict=True):
-        if policy.field:
-            left += (remaining, reset + ALMOST_ONE)
+    for _, remaining, reset, _ in verdicts:
+        left += (remaining, reset + ALMOST_ONE)
     return tuple(left)
 
 

@@ -32,12 +32,14 @@ class Policies:
     :param items: in the order in which clients are told.
     """
 
-    __slots__ = ("field", "items", "limits", "state")
+    __slots__ = ("are_told", "field", "items", "limits", "state")
 
     def __init__(self, items: tuple[Policy, ...]) -> None:
         self.items = items
         self.limits = tuple(policy.limit for policy in items)
         told = [policy for policy in items if policy.field]
+        self.are_told = len(told) == len(items)
+        """Whether clients are told of all of them, refused or not."""
         self.field = ", ".join(policy.field for policy in told).encode()
         self.state = b", ".join(
             b'"%b";r=%%d;t=%%d' % policy.name.replace("%", "%%").encode() for policy in told
