@@ -28,6 +28,7 @@ from redis.exceptions import (
 from ...errors import ConfigurationError, UnavailableError
 from .calls import Call, forget, unavailable, unreachable
 from .connection import PUSHED, Command, greet, pack, writer_of
+from .watch import Watch
 
 __all__ = ["Command", "Dial", "Link"]
 
@@ -35,7 +36,6 @@ logger = logging.getLogger("fastapi_prodkit.backends.redis")
 
 Dial = Callable[..., Coroutine[Any, Any, AbstractConnection]]
 
-_LATE = 0.02  # a timer this late means that the loop was stalled, not the server
 _ELSEWHERE = (ReadOnlyError, MasterDownError)  # this is not, or no longer, the server to talk to
 
 
@@ -89,10 +89,8 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._connection: AbstractConnection | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._pulse: asyncio.TimerHandle | None = None
-        self._late = False
-        self._heard_at = 0.0
+        self._watch = Watch(self._calls, timeout, self._hang_up)
         self._refusal: AuthenticationError | None = None
         # what a process got by fork() while its parent was connected: collecting it would unregister the
         # parent's sockets from the poll object that the two still share
@@ -160,8 +158,7 @@ class Link:
         packed = pack(commands[0]) if len(commands) == 1 else b"".join(map(pack, commands))
         now = loop.time()
         call = Call(loop.create_future(), replies, now + self._timeout)
-        if self._timer is None:
-            self._timer = loop.call_at(call.due, self._expire, call.due)
+        self._watch.see_to(call)
         if not self._calls and self._is_calm:
             writer.write(packed)
         else:
@@ -221,48 +218,25 @@ class Link:
             call = calls[0]
             call.replies.append(reply)
             if len(call.replies) == call.expected:
-                self._heard_at = loop.time()
+                self._watch.heard_at = loop.time()
                 calls.popleft()
                 call.settle()
 
     def _beat(self) -> None:
-        """A frozen server keeps its sockets open: an idle one is asked, and `_expire` hangs up."""
+        """A frozen server keeps its sockets open: an idle one is asked, and the watch hangs up."""
         if self._heartbeat is None or self._loop is None or self._connection is None:
             return
         if not self._calls:
-            forget(self._submit((("PING",),), 1))
+            with suppress(UnavailableError):  # it hung up a moment ago
+                forget(self._submit((("PING",),), 1))
         self._pulse = self._loop.call_later(self._heartbeat, self._beat)
 
-    def _expire(self, due: float) -> None:
-        """Hang up if the oldest call is overdue; a stall of our own loop is not the server's."""
-        assert self._loop is not None
-        now = self._loop.time()
-        self._timer = None
-        if not self._calls:
-            return
-        stalled = now - due > _LATE
-        next_due = now + self._timeout if stalled else max(self._calls[0].due, self._heard_at + self._timeout)
-        if next_due > now:
-            self._timer = self._loop.call_at(next_due, self._expire, next_due)
-        else:  # the reply may be here: a busy loop runs its timers before it reads
-            self._timer = self._loop.call_later(_LATE, self._loop.call_soon, self._hang_up, self._heard_at)
-
-    def _hang_up(self, heard_at: float) -> None:
-        """Give up a server from which nothing was read since `heard_at`, by now with everything read."""
-        if self._loop is None or self._writer is None:
-            return
-        self._timer = None
-        if not self._calls:
-            return
-        if self._heard_at != heard_at:
-            due = max(self._calls[0].due, self._heard_at + self._timeout)
-            self._timer = self._loop.call_at(due, self._expire, due)
-            return
-        self._late = True
-        self._writer.transport.abort()
+    def _hang_up(self) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
 
     def _lose(self, error: Exception, *, first: bool) -> None:
-        if self._late:
+        if self._watch.is_late:
             error = TimeoutError(f"no reply within {self._timeout} s")
         news = first or self.is_up
         if isinstance(error, AuthenticationError):
@@ -276,18 +250,18 @@ class Link:
         """Forget the connection; whoever still waits is told."""
         was_up = self.is_up
         self._fail(UnavailableError("the connection to the Redis server is closed"))
-        for timer in (self._timer, self._pulse):
-            if timer is not None:
-                timer.cancel()
+        self._watch.stop()
+        if self._pulse is not None:
+            self._pulse.cancel()
         self._reset()
         if was_up and self._on_lost is not None:
             self._on_lost()
 
     def _reset(self) -> None:
-        self._connection = self._writer = self._timer = self._pulse = None
-        self._late = False
+        self._connection = self._writer = self._pulse = None
         self._unsent = []
         self._calls.clear()
+        self._watch = Watch(self._calls, self._timeout, self._hang_up)
 
     def _fail(self, error: UnavailableError) -> None:
         while self._calls:
