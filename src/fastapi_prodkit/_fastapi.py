@@ -1,4 +1,5 @@
-"""What FastAPI keeps private, read here; what is changed in it is `_grafts.py`. No other file knows of it.
+"""What FastAPI keeps private of apps and routes, read here. How it handles errors is `_handling.py`, what is
+changed in it `_grafts.py`; no other file knows of it.
 
 Since FastAPI 0.137 `include_router(prefix=)` is lazy and `scope["route"].path` lacks the prefix; the truth is
 in the "effective route context" of the scope, which is private, plus the prefixes of the mounts.
@@ -6,24 +7,18 @@ in the "effective route context" of the scope, which is private, plus the prefix
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from traceback import walk_tb
 from typing import Any
 
-from fastapi import exception_handlers
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import _get_param_aliases, _get_param_model, get_dependant
-from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.routing import APIRoute, APIWebSocketRoute, RouteContext, iter_route_contexts
 from pydantic import AliasPath
-from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette._utils import get_route_path
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.routing import Host, Mount, Router, WebSocketRoute
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Scope
@@ -33,23 +28,18 @@ from ._asgi import layers
 __all__ = [
     "Route",
     "app_of",
-    "broke_the_answer",
     "called_by_framework",
     "count_routes",
-    "default_handlers",
     "dependants",
     "field_names",
     "foreign_class",
     "identities",
-    "is_signal",
     "iter_routes",
-    "let_413_pass",
     "matched",
     "mounted_apps",
     "overridden",
     "path_below",
     "private",
-    "report_to_telemetry",
     "scope_around",
 ]
 
@@ -62,10 +52,8 @@ def private(module: str, name: str) -> Any:
         return None
 
 
-_SIGNALS = tuple(filter(None, [private("starlette.middleware.body_limit", "_RequestBodyLimitResponseSent")]))
 _BODY_LIMITS = tuple(filter(None, [private("starlette.middleware.body_limit", "RequestBodyLimitMiddleware")]))
 _PLAIN_ROUTES = (APIRoute, APIWebSocketRoute, StarletteRoute, WebSocketRoute, Mount)
-_report = private("fastapi.telemetry._asgi", "_exception")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,15 +227,6 @@ def app_of(app: ASGIApp) -> Any:
     return getattr(router, "dependency_overrides_provider", None)
 
 
-def default_handlers() -> dict[type[Exception], Callable[..., Any]]:
-    """The exception handlers that an app has unless its owner registered others."""
-    return {
-        HTTPException: exception_handlers.http_exception_handler,
-        RequestValidationError: exception_handlers.request_validation_exception_handler,
-        WebSocketRequestValidationError: exception_handlers.websocket_request_validation_exception_handler,
-    }
-
-
 def mounted_apps(app: Any) -> Iterator[Any]:
     """The Starlette and FastAPI apps that are mounted in `app`, at any depth."""
     for context in iter_route_contexts(app.routes):
@@ -259,30 +238,3 @@ def mounted_apps(app: Any) -> Iterator[Any]:
                 if hasattr(node, "routes"):
                     yield from mounted_apps(node)
                     break
-
-
-def is_signal(exc: BaseException) -> bool:
-    """Whether the exception only tells a layer of the framework further out that it has already answered."""
-    return isinstance(exc, _SIGNALS)
-
-
-def broke_the_answer(error: BaseException) -> bool:
-    """Whether the router is handling an exception of what it made of an endpoint's value.
-
-    The other ones are raised where dependencies are closed, or handled by somebody else.
-    """
-    names = [frame.f_globals.get("__name__") for frame, _ in walk_tb(error.__traceback__)]
-    return names[:1] == [wrap_app_handling_exceptions.__module__] and contextlib.__name__ not in names
-
-
-def let_413_pass(scope: Scope) -> None:
-    """Keep Starlette's body limit from putting its own text in the place of the 413 that we answer."""
-    responder = scope.get("starlette._body_limit_responder")
-    if responder is not None:
-        responder.content_length = None  # what is read is counted all the same
-
-
-def report_to_telemetry(scope: Scope, exc: BaseException) -> None:
-    """Show FastAPI's own OpenTelemetry an exception that was answered inside, where it is not looking."""
-    if _report is not None and "fastapi.telemetry" in scope:
-        _report(scope=scope, exc=exc)

@@ -340,11 +340,7 @@ async def test_who_gives_up_while_an_outage_is_carried_over_takes_nothing_of_it_
     place.away = False
     place.asked.clear()
     place.answers.clear()
-    request = asyncio.create_task(_request(app, "/", address="127.0.0.1"))
-    await place.asked.wait()
-    request.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await request
+    await _give_up(app, when=place.asked)
     place.answers.set()
     assert (await client.get("/")).status_code == 429
 
@@ -357,11 +353,7 @@ async def test_who_gives_up_before_the_decision_is_known_keeps_no_place(client_o
     app.get("/", dependencies=[Depends(limiter.concurrent(1))])(_endpoint)
     client = await client_of(app)
     place.replies.clear()
-    request = asyncio.create_task(_request(app, "/", address="127.0.0.1"))
-    await place.charged.wait()
-    request.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await request
+    await _give_up(app, when=place.charged)
     place.replies.set()
     assert (await client.get("/")).status_code == 200
 
@@ -410,3 +402,12 @@ async def test_what_others_wrote_in_the_place_of_a_count_lets_nobody_through(
         statuses = [(await client.get("/")).status_code for _ in range(5)]
         assert statuses[0] == 200
         assert set(statuses[3:]) == {429}
+
+
+async def _give_up(app: FastAPI, *, when: asyncio.Event) -> None:
+    """Make a request, and leave at that moment."""
+    request = asyncio.create_task(_request(app, "/", address="127.0.0.1"))
+    await when.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .entry import Entry
 from .policy import Policy
 
-__all__ = ["for_client", "wants_it_computed"]
+__all__ = ["Control", "for_client", "wants_it_computed"]
 
 Control = Mapping[str, str | None]
 

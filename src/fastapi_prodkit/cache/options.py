@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from .arguments import Arguments
+from .client import Control, for_client, wants_it_computed
 from .policy import Policy
 from .stamps import stamp_key
 
@@ -81,6 +82,14 @@ class Options:
     def cache_control(self, *, private: bool) -> bytes:
         """What browsers and proxies are told where the endpoint says nothing (RFC 9111 section 5.2.2)."""
         return _cache_control(self.max_age, private)
+
+    def is_overruled(self, control: Control) -> bool:
+        """Whether a client wants it from the store alone, or not from the store."""
+        return "only-if-cached" in control or (self.obeys_clients and wants_it_computed(control))
+
+    def policy_for(self, control: Control) -> Policy:
+        """The policy for a client that says this of caching."""
+        return for_client(self.policy, control) if self.obeys_clients else self.policy
 
     def draw_ttl(self) -> float:
         policy = self.policy

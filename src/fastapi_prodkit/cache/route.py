@@ -15,8 +15,8 @@ from .._grafts import hand_over
 from ..errors import ConfigurationError, status_of
 from .answer import answer, collapsed, in_spite_of_failure
 from .arguments import Arguments
+from .bypass import bypass, why_not
 from .checks import is_checked
-from .client import for_client, wants_it_computed
 from .engine import Engine, Found
 from .entry import Entry
 from .http import Asked, Pair, cache_status
@@ -92,9 +92,9 @@ class CachedRoute:
         if slot.refresh is not None:
             call = _Call(slot, request, response, kwargs, asked, inputs)
             return await self._fill(call, plan, slot.refresh)
-        reason = self._bypass(scope["method"], inputs, asked)
+        reason = why_not(self.options, scope["method"], inputs, asked)
         if plan.route.behind not in (None, slot.original["app"]):
-            reason = _bypass("the mounted app has middleware: add CacheMiddleware to it")
+            reason = bypass("the mounted app has middleware: add CacheMiddleware to it")
         if reason is not None:
             slot.note = cache_status(*reason)
             return await self._compute(kwargs)
@@ -106,9 +106,9 @@ class CachedRoute:
         if found is None or found.key != key:
             found = await engine.find(key, stamps)
         if asked.control:
-            if self._is_controlled(asked.control):
+            if self.options.is_overruled(asked.control):
                 return await self._controlled(_Call(slot, request, response, kwargs, asked, inputs), found)
-            policy = self._policy_for(asked)
+            policy = self.options.policy_for(asked.control)
         now = engine.clock()
         if found.entry is not None and policy.is_plainly_fresh(found.entry, now):
             return answer(found.entry, asked, now, response.raw_headers)
@@ -154,20 +154,13 @@ class CachedRoute:
         engine = self.engine
         if "only-if-cached" in call.asked.control:
             entry, now = found.entry, engine.clock()
-            if entry is None or not self._policy_for(call.asked).is_fresh(entry, now):
+            if entry is None or not self.options.policy_for(call.asked.control).is_fresh(entry, now):
                 return Response(status_code=504, headers={"cache-status": "prodkit; fwd=miss"})
             return answer(entry, call.asked, now, call.response.raw_headers)
         if call.request.method == "HEAD":
             call.slot.note = cache_status("fwd=request")
             return await self._compute(call.kwargs)
         return await self._capture(call, await engine.afresh(found), fwd="request")
-
-    def _is_controlled(self, control: Mapping[str, str | None]) -> bool:
-        return "only-if-cached" in control or (self.options.obeys_clients and wants_it_computed(control))
-
-    def _policy_for(self, asked: Asked) -> Policy:
-        policy = self.options.policy
-        return for_client(policy, asked.control) if self.options.obeys_clients else policy
 
     async def _answer(self, call: _Call, found: Found | None, policy: Policy) -> Any:
         """Answer where what was found will not do as it is."""
@@ -268,21 +261,6 @@ class CachedRoute:
     async def _compute(self, kwargs: dict[str, Any]) -> Any:
         return await self.arguments.call((), kwargs)
 
-    def _bypass(self, method: str, inputs: Inputs, asked: Asked) -> tuple[str, ...] | None:
-        """Why this request is none of ours, in the words of RFC 9211."""
-        options = self.options
-        if options.is_disabled():
-            return _bypass("disabled")
-        if method not in options.methods:
-            return ("fwd=method",)
-        if asked.range:
-            return _bypass("range")
-        if inputs.readers and not options.is_shared:
-            return _bypass(f"{inputs.readers[0]} reads the raw request")
-        if options.obeys_clients and "no-store" in asked.control:
-            return ("fwd=request",)
-        return None
-
     def stamps_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
         """The stamps to renew for these arguments; for none, that of the function."""
         return stamps_to_renew(self._plans.values(), self.arguments, self.options, args, kwargs)
@@ -294,7 +272,3 @@ class CachedRoute:
         """
         if is_checked(app, route, self.wrapper, self.arguments, self.options):
             self.attach(route)
-
-
-def _bypass(reason: str) -> tuple[str, ...]:
-    return "fwd=bypass", f'detail="{reason}"'

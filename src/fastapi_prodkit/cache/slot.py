@@ -15,8 +15,8 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .._fastapi import broke_the_answer
 from .._grafts import around_router
+from .._handling import broke_the_answer
 from .engine import Found
 from .entry import Entry
 from .http import Pair, cache_status, etag_of, is_unchanged, not_modified, value_of

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from .._asgi import failures_of
-from .._fastapi import let_413_pass, report_to_telemetry
+from .._handling import let_413_pass, report_to_telemetry
 from .._routes import RouteTable
 from .._traceback import traceback_text
 from .answers import Answer, Answers

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from .._asgi import TELLS_ERRORS, Place, failures_of, leaves
-from .._fastapi import is_signal
+from .._handling import is_signal
 from .desk import Desk
 from .progress import Response, Socket
 from .streams import last_words

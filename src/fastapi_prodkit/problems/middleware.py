@@ -23,7 +23,8 @@ from .._asgi import (
     send_raises,
     sink,
 )
-from .._fastapi import app_of, default_handlers, mounted_apps
+from .._fastapi import app_of, mounted_apps
+from .._handling import default_handlers
 from .._routes import RouteTable
 from .._startup import check_routes
 from ..errors import ConfigurationError, ProblemError
