@@ -285,6 +285,22 @@ class _Wire:
         return reply
 
 
+async def test_what_is_given_back_of_one_limit_has_nobody_ask_again_about_another(
+    redis_server: RedisServer,
+) -> None:
+    app, route = Limit("app", 100, 3600, 100), Limit("route", 1, 3600, 1)
+    async with RedisBackend(redis_server.url, timeout=5) as backend:
+        await backend.counters.weigh(Charge("me", (route,)))
+        await backend.counters.weigh(Charge("me", (route,)))
+        before = _commands(redis_server)
+        for _ in range(20):
+            await backend.counters.weigh(Charge("me", (app,)))
+            [verdict] = await backend.counters.weigh(Charge("me", (route,)))
+            assert not verdict.admitted
+            await backend.counters.weigh(Charge("me", (app,), -1), force=True)
+        assert _commands(redis_server) - before == 2 * 20
+
+
 async def test_a_refusal_that_arrives_after_the_reset_is_not_remembered() -> None:
     limits = (Limit("a", 1, 3600, 1),)
     bus, wire, other_wire = MemoryBus(), _Wire(), _Wire()

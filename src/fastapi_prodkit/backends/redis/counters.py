@@ -73,7 +73,7 @@ class RedisCounters:
         for charge in charges:
             if charge.cost < 0 and not charge.token:
                 with suppress(UnavailableError):
-                    await denials.lift_everywhere(charge.subject)
+                    await denials.lift_everywhere(charge.subject, [limit.name for limit in charge.limits])
 
     async def _weigh_all(self, charges: tuple[Charge, ...], force: bool) -> list[Verdict]:
         if self._clustered and len({charge.subject for charge in charges}) > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -71,14 +72,18 @@ class Denials:
             self._concerning.setdefault(charge.subject, set()).add(charges)
         self._denials[charges] = _Denial(asked_at, asked_at + wait, verdicts)
 
-    def lift(self, subject: str) -> None:
-        """Forget what is refused to a subject, here."""
+    def lift(self, subject: str, limits: Collection[str] = ()) -> None:
+        """Forget what is refused to a subject, here.
+
+        :param limits: the names of those that were given something back; all of them if it is empty.
+        """
         if len(self._lifted) >= _MAX_LIFTED:
             self._lifted.clear()
             self._all_lifted = time.monotonic()
         self._lifted[subject] = time.monotonic()
         for charges in list(self._concerning.get(subject, ())):
-            self._forget(charges)
+            if not limits or any(limit.name in limits for charge in charges for limit in charge.limits):
+                self._forget(charges)
 
     def _forget(self, charges: tuple[Charge, ...]) -> None:
         del self._denials[charges]
@@ -91,9 +96,9 @@ class Denials:
         self._denials.clear()
         self._concerning.clear()
 
-    async def lift_everywhere(self, subject: str) -> None:
-        self.lift(subject)
-        await self._bus.publish(_CHANNEL, subject.encode())
+    async def lift_everywhere(self, subject: str, limits: Collection[str] = ()) -> None:
+        self.lift(subject, limits)
+        await self._bus.publish(_CHANNEL, " ".join((subject, *limits)).encode())
 
     async def close(self) -> None:
         listener, self._listener = self._listener, None
@@ -114,7 +119,8 @@ class Denials:
                             self._lifted.clear()
                             self._all_lifted = time.monotonic()
                         else:
-                            self.lift(message.decode())
+                            subject, *limits = message.decode().split(" ")
+                            self.lift(subject, limits)
                 finally:
                     self._listening = False
 
