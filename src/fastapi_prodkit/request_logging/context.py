@@ -48,10 +48,12 @@ class RequestContext:
         """The header that carries the request's id."""
         return "x-request-id"
 
+    def ids(self) -> dict[str, str]:
+        return {"request_id": self.request_id, "trace_id": self.trace_id, "span_id": self.span_id}
+
     def fields(self) -> dict[str, Any]:
         """The ids and the bound fields, as plain data."""
-        ids = {name: getattr(self, name) for name in IDS}
-        return {**self.bound, **ids} if self.bound else ids
+        return {**self.bound, **self.ids()} if self.bound else self.ids()
 
 
 current: ContextVar[RequestContext | None] = ContextVar("fastapi_prodkit.request_context", default=None)

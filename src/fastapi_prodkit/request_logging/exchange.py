@@ -176,9 +176,10 @@ class HTTPExchange(Exchange):
             self._trailers = message["trailers"]
         policy = self._policy
         name = policy.id_header
+        fields = message.get("headers", ())
         # a new list: the one in the message may belong to a response that is used again
-        headers = self.headers = [*message.get("headers", ()), (name, self.request_id.encode("latin-1"))]
-        for field in headers[:-1]:
+        headers = self.headers = [*fields, (name, self.request_id.encode("latin-1"))]
+        for field in fields:
             if field[0] == name:
                 headers.remove(field)
         if policy.server_timing:

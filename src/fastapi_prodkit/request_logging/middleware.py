@@ -85,7 +85,7 @@ class RequestLoggingMiddleware:
         server_timing: bool = False,
         mute: Iterable[str] = SERVER_ACCESS_LOGGERS,
     ) -> None:
-        self.app = witnessed(app)
+        self.app = app
         self._format = plain_function("format", format)
         self._sink: Sink = StreamSink() if sink is None else plain_function("sink", sink)
         self._clients = TrustedProxies.of(trusted_proxies)
@@ -98,6 +98,7 @@ class RequestLoggingMiddleware:
         self._sampling = Sampling(sample=sample, quiet=names("quiet", quiet), slow=slow)
         self._observers = tuple(plain_function("observe", each) for each in functions("observe", observe))
         self._id_header = field_name("request_id_header", request_id_header)
+        self._heeded = {b"transfer-encoding", b"content-length", b"traceparent", self._id_header}
         self._new_id = None if new_request_id is None else plain_function("new_request_id", new_request_id)
         self._policy: Policy | None = None
         self._server_timing = server_timing
@@ -115,19 +116,18 @@ class RequestLoggingMiddleware:
         lift(app_of(app), self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self.app
         if not self._started:
             self._start(scope)
         kind = scope["type"]
         if kind not in ("http", "websocket") or EXCHANGE in scope:
-            await (self._lifespan if kind == "lifespan" else app)(scope, receive, send)
+            await (self._lifespan if kind == "lifespan" else self.app)(scope, receive, send)
             return
         exchange = self._open(scope, receive, send)
         scope[EXCHANGE] = exchange
         scope.setdefault("state", {})["request_id"] = exchange.request_id
         token = current.set(exchange)
         try:
-            await app(scope, exchange.receive, exchange.send)
+            await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
             exchange.failed(error)
             raise
@@ -148,7 +148,6 @@ class RequestLoggingMiddleware:
                 logger.debug("a request was given up: its coroutine was closed in another context")
 
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
         policy = self._policy or self._learn(scope)
         exchange: Exchange
         if scope["type"] == "websocket":
@@ -157,20 +156,28 @@ class RequestLoggingMiddleware:
             exchange = HTTPExchange(scope, receive, send, policy)
         else:
             exchange = CapturingExchange(scope, receive, send, policy, self._bodies)
-        if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
-            exchange.unread = True
         given = None
-        if self._id_header in headers and self._clients.trusts(scope):
-            given = read_request_id(headers[self._id_header])
+        for name, _ in scope["headers"]:
+            if name in self._heeded:
+                given = self._heed(exchange, dict(scope["headers"]))
+                break
         if given is None and self._new_id is not None:
             given = self._make_id(self._new_id)
         if given is not None:
             exchange.request_id = given
-        if b"traceparent" in headers:
-            continue_trace(exchange, headers[b"traceparent"])
         if self._traced:
             join_span(exchange)
         return exchange
+
+    def _heed(self, exchange: Exchange, headers: dict[bytes, bytes]) -> str | None:
+        """See whether a body and a trace come with it; return the id that does, if that is believed."""
+        if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
+            exchange.unread = True
+        if b"traceparent" in headers:
+            continue_trace(exchange, headers[b"traceparent"])
+        if self._id_header in headers and self._clients.trusts(exchange.scope):
+            return read_request_id(headers[self._id_header])
+        return None
 
     def _make_id(self, new_id: Callable[[], str]) -> str | None:
         """`None` where the function fails: that must not cost the request, nor its record."""
@@ -184,6 +191,7 @@ class RequestLoggingMiddleware:
         around = (layer for layer in layers(self.app) if hasattr(layer, "routes"))
         app = scope.get("app") or next(around, None)  # the second where it stands around an app
         self._routes = RouteTable(outermost(scope, app)) if app is not None else None
+        self.app = witnessed(self.app)
         self._policy = Policy(self._over, self._id_header, self._server_timing, send_raises(scope))
         return self._policy
 

@@ -81,14 +81,16 @@ class StreamSink:
         self._write(raw, data[written:])
 
 
+_NO_IDS = dict.fromkeys(IDS, "-")
+
+
 class LineRecord(logging.LogRecord):
-    """An access line on its way through `logging`, formatted already."""
+    """An access line on its way through `logging`, formatted already.
+
+    It has the ids: a formatter made for other records may ask for them.
+    """
 
     def getMessage(self) -> str:  # noqa: N802 -- the name is logging's
-        """The line; its record gains the ids, which a formatter made for other records may ask for."""
-        context = current.get()
-        for name in IDS:
-            self.__dict__.setdefault(name, "-" if context is None else getattr(context, name))
         return str(self.msg)
 
 
@@ -113,6 +115,8 @@ class LoggerSink:
         if usual is None:
             usual = self._usual[level] = LineRecord(self._logger.name, level, "", 0, "", None, None).__dict__
         created = time()
+        context = current.get()
+        ids = _NO_IDS if context is None else context.ids()
         record = LineRecord.__new__(LineRecord)
-        record.__dict__ = {**usual, "msg": text, "created": created, "msecs": created % 1 * 1000}
+        record.__dict__ = {**usual, **ids, "msg": text, "created": created, "msecs": created % 1 * 1000}
         return record
