@@ -10,19 +10,7 @@ from starlette.types import Scope
 
 from ._fastapi import Route, count_routes, identities, iter_routes, matched, path_below
 
-__all__ = ["RouteTable", "outermost"]
-
-
-def outermost(scope: Scope, app: Any) -> Any:
-    """The router that `app` is mounted in, at whatever depth, if its routes can be seen from there.
-
-    A scope names the first router that it came to; none yet at the middleware of an app that is not mounted.
-    """
-    router = scope.get("router")
-    if router is None:
-        return app
-    seen = {id(each.endpoint) for each in iter_routes(router.routes)}
-    return router if all(id(each.endpoint) in seen for each in iter_routes(app.routes)) else app
+__all__ = ["RouteTable"]
 
 
 class _Candidate(NamedTuple):
@@ -36,11 +24,13 @@ class _Candidate(NamedTuple):
 class RouteTable:
     """Finds the `Route` that served a scope, once the router has matched it.
 
-    Make one per app, with what is `outermost`: a mounted app replaces `scope["app"]`.
+    Make one per app. It reads the routes from outside of all that the app is mounted in: a template begins
+    there.
     """
 
     def __init__(self, app: Any) -> None:
         self._app = app
+        self._outermost = app
         self._count = 0
         self.known: dict[int, list[_Candidate]] = {}
         """By what a scope names them; another mapping each time that the routes are read."""
@@ -49,7 +39,7 @@ class RouteTable:
     def find(self, scope: Scope) -> Route | None:
         """The matched route, or `None` where nothing matched or the match is no endpoint."""
         key = matched(scope)
-        candidates = self.known.get(id(key)) or self._learn(key)
+        candidates = self.known.get(id(key)) or self._learn(key, scope)
         if len(candidates) == 1:
             return candidates[0].route
         root = scope.get("root_path", "")
@@ -60,9 +50,10 @@ class RouteTable:
         found = next(exact, here[0] if here else None)
         return None if found is None else found.route
 
-    def is_one(self, key: Any) -> bool:
+    def is_one(self, scope: Scope) -> bool:
         """Whether what was matched stands for one route alone, wherever its app is mounted."""
-        return len(self.known.get(id(key)) or self._learn(key)) == 1
+        key = matched(scope)
+        return len(self.known.get(id(key)) or self._learn(key, scope)) == 1
 
     def template(self, scope: Scope) -> str | None:
         """The path template of the matched route, such as `/shops/{shop}/items/{item_id}`."""
@@ -71,17 +62,19 @@ class RouteTable:
 
     def refresh(self) -> None:
         """Forget what was read if there are more routes now: one endpoint may be served at one place more."""
-        if (self.known or self._foreign) and count_routes(self._app.routes) != self._count:
+        if (self.known or self._foreign) and count_routes(self._outermost.routes) != self._count:
             self.known = {}
             self._foreign = {}
 
-    def _learn(self, key: Any) -> list[_Candidate]:
+    def _learn(self, key: Any, scope: Scope) -> list[_Candidate]:
         """Read the routes again for a key not met before: an app may gain routes after start-up."""
         if key is None or id(key) in self._foreign:
             return []
         self.known = {}
-        self._count = count_routes(self._app.routes)
-        for route in iter_routes(self._app.routes):
+        router = scope.get("router")  # the first that the request came to
+        self._outermost = router if router is not None and _is_seen(self._app, router) else self._app
+        self._count = count_routes(self._outermost.routes)
+        for route in iter_routes(self._outermost.routes):
             candidate = _Candidate(
                 compile_path(route.mount)[0], getattr(route.context, "path_regex", None), route
             )
@@ -91,3 +84,9 @@ class RouteTable:
         if not found:
             self._foreign[id(key)] = key  # kept alive, so that its id stays its own
         return found
+
+
+def _is_seen(app: Any, router: Any) -> bool:
+    """Whether the routes of `app` can be seen from a router that it is mounted in, at whatever depth."""
+    seen = {id(each.endpoint) for each in iter_routes(router.routes)}
+    return all(id(each.endpoint) in seen for each in iter_routes(app.routes))

@@ -318,6 +318,15 @@ def test_a_mounted_app_with_problems_of_its_own_keeps_them() -> None:
     assert '"/inner/errors/out-of-stock"' in client.get("/inner/openapi.json").text
 
 
+def test_a_mounted_app_with_problems_of_its_own_logs_where_it_is_mounted(logged: Records) -> None:
+    inner, app = FastAPI(), FastAPI()
+    inner.get("/boom")(raising(lambda: ValueError("secret")))
+    inner.add_middleware(ProblemMiddleware)
+    app.mount("/inner/{tenant}", inner)
+    assert quiet(app).get("/inner/ada/boom").status_code == 500
+    assert logged.messages == ["ValueError in GET /inner/{tenant}/boom"]
+
+
 def test_an_error_in_a_background_task_is_logged_and_not_answered(logged: Records) -> None:
     seen: list[BaseException] = []
     app = FastAPI()

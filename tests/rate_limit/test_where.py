@@ -93,6 +93,28 @@ async def test_a_limit_holds_in_a_mounted_app(app: FastAPI, limiter: RateLimiter
         assert statuses == [200, 429]
 
 
+@pytest.mark.parametrize("is_started", [False, True])
+@pytest.mark.parametrize("is_outer_limited", [False, True])
+async def test_mounted_apps_with_a_middleware_of_their_own_count_by_the_whole_template(
+    limiter: RateLimiter, client_of: Open, is_outer_limited: bool, is_started: bool
+) -> None:
+    app = FastAPI()
+    if is_outer_limited:
+        app.add_middleware(RateLimitMiddleware)
+    limit = limiter("1/minute")
+    for prefix in ("/users", "/admin"):
+        inner = FastAPI()
+        inner.add_middleware(RateLimitMiddleware)
+        inner.get("/list", dependencies=[Depends(limit)])(_endpoint)
+        app.mount(prefix, inner)
+        if is_started:
+            await client_of(inner)
+    app.mount("/again", inner)
+    client = await client_of(app)
+    for path in ("/users/list", "/admin/list", "/again/list"):
+        assert [(await client.get(path)).status_code for _ in range(2)] == [200, 429]
+
+
 async def test_a_limit_may_be_called_in_a_mounted_app_of_starlette(
     app: FastAPI, limiter: RateLimiter, client_of: Open
 ) -> None:

@@ -108,7 +108,7 @@ class _Layer:
                 check_names(route, self._everywhere)
             count = leading(route)
             if count:
-                put_ahead(route, count, partial(_Ahead, route))
+                put_ahead(route, count, partial(_Ahead, route, app.router))
 
     def _begin(self, app: Any) -> None:
         warn_of_trust()
@@ -138,17 +138,26 @@ class _Layer:
 
 
 class _Ahead:
-    """Weighs the rules that a route depends on first, while nobody overrides a dependency."""
+    """Weighs the rules that a route depends on first, while nobody overrides a dependency.
 
-    def __init__(self, route: Route, whole: ASGIApp, rest: ASGIApp) -> None:
+    :param router: the first that a request comes to, unless the app is mounted and its path a longer one.
+    """
+
+    def __init__(self, route: Route, router: ASGIApp, whole: ASGIApp, rest: ASGIApp) -> None:
         self._bound = {method: bind(route, method) for method in route.methods}
+        self._router = router
         self._whole = whole
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = scope.get(SLOT)
         bound = self._bound.get(scope["method"])
-        if exchange is None or bound is None or getattr(scope["app"], "dependency_overrides", None):
+        if (
+            exchange is None
+            or bound is None
+            or scope.get("router") is not self._router
+            or getattr(scope["app"], "dependency_overrides", None)
+        ):
             await self._whole(scope, receive, send)
             return
         await exchange.weigh_ahead(bound)

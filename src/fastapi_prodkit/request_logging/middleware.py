@@ -14,7 +14,7 @@ from .._arguments import field_name, functions, instance, names, plain_function
 from .._asgi import EXCHANGE, FAILURES, Place, layers, lifespan_checked, lift, send_raises
 from .._client import TrustedProxies
 from .._fastapi import app_of
-from .._routes import RouteTable, outermost
+from .._routes import RouteTable
 from .._startup import check_routes
 from . import formats
 from .bodies import Bodies, CapturingExchange
@@ -187,10 +187,10 @@ class RequestLoggingMiddleware:
             return None
 
     def _learn(self, scope: Scope) -> Policy:
-        """From the first request: a lifespan has a version of its own, and is not mounted."""
+        """From the first request: a lifespan has a version of its own."""
         around = (layer for layer in layers(self.app) if hasattr(layer, "routes"))
         app = scope.get("app") or next(around, None)  # the second where it stands around an app
-        self._routes = RouteTable(outermost(scope, app)) if app is not None else None
+        self._routes = RouteTable(app) if app is not None else None
         self.app = witnessed(self.app)
         self._policy = Policy(self._over, self._id_header, self._server_timing, send_raises(scope))
         return self._policy
