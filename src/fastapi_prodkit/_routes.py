@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from time import monotonic
 from typing import Any, NamedTuple
 
 from starlette.routing import compile_path
@@ -11,6 +12,8 @@ from starlette.types import Scope
 from ._fastapi import Route, count_routes, identities, iter_routes, matched, path_below
 
 __all__ = ["RouteTable"]
+
+_FRESH = 1.0  # seconds
 
 
 class _Candidate(NamedTuple):
@@ -32,12 +35,15 @@ class RouteTable:
         self._app = app
         self._outermost = app
         self._count = 0
+        self._fresh_until = 0.0
         self.known: dict[int, list[_Candidate]] = {}
         """By what a scope names them; another mapping each time that the routes are read."""
         self._foreign: dict[int, Any] = {}
 
     def find(self, scope: Scope) -> Route | None:
         """The matched route, or `None` where nothing matched or the match is no endpoint."""
+        if monotonic() >= self._fresh_until:
+            self.refresh()
         key = matched(scope)
         candidates = self.known.get(id(key)) or self._learn(key, scope)
         if len(candidates) == 1:
@@ -62,6 +68,7 @@ class RouteTable:
 
     def refresh(self) -> None:
         """Forget what was read if there are more routes now: one endpoint may be served at one place more."""
+        self._fresh_until = monotonic() + _FRESH
         if (self.known or self._foreign) and count_routes(self._outermost.routes) != self._count:
             self.known = {}
             self._foreign = {}

@@ -327,6 +327,23 @@ def test_a_mounted_app_with_problems_of_its_own_logs_where_it_is_mounted(logged:
     assert logged.messages == ["ValueError in GET /inner/{tenant}/boom"]
 
 
+def test_a_mounted_app_logs_where_it_is_mounted_once_more_within_a_second(
+    logged: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("fastapi_prodkit._routes.monotonic", lambda: now)
+    inner, app = FastAPI(), FastAPI()
+    inner.get("/boom")(raising(lambda: ValueError("secret")))
+    app.mount("/first", inner)
+    app.add_middleware(ProblemMiddleware)
+    client = quiet(app)
+    client.get("/first/boom")
+    app.mount("/second", inner)
+    now += 1
+    client.get("/second/boom")
+    assert logged.messages == ["ValueError in GET /first/boom", "ValueError in GET /second/boom"]
+
+
 def test_an_error_in_a_background_task_is_logged_and_not_answered(logged: Records) -> None:
     seen: list[BaseException] = []
     app = FastAPI()

@@ -115,6 +115,51 @@ async def test_mounted_apps_with_a_middleware_of_their_own_count_by_the_whole_te
         assert [(await client.get(path)).status_code for _ in range(2)] == [200, 429]
 
 
+@pytest.mark.parametrize("is_inner_limited", [False, True])
+@pytest.mark.parametrize("deep", ["", "/deep"])
+async def test_a_mounted_app_is_limited_apart_where_it_is_mounted_once_more_within_a_second(
+    app: FastAPI,
+    limiter: RateLimiter,
+    client_of: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    deep: str,
+    is_inner_limited: bool,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("fastapi_prodkit._routes.monotonic", lambda: now)
+    inner, middle = FastAPI(), FastAPI()
+    if is_inner_limited:
+        inner.add_middleware(RateLimitMiddleware)
+    inner.get("/list", dependencies=[Depends(limiter("1/minute"))])(_endpoint)
+    app.mount("/first", inner)
+    app.mount("/deep", middle)
+    client = await client_of(app)
+    assert [(await client.get("/first/list")).status_code for _ in range(2)] == [200, 429]
+    (middle if deep else app).mount("/second", inner)
+    now += 1
+    for path, expected in (("/first/list", [429, 429]), (f"{deep}/second/list", [200, 429])):
+        assert [(await client.get(path)).status_code for _ in range(2)] == expected
+
+
+async def test_an_endpoint_of_starlette_is_limited_apart_by_a_route_more_within_a_second(
+    app: FastAPI, limiter: RateLimiter, client_of: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("fastapi_prodkit._routes.monotonic", lambda: now)
+    limit = limiter("1/minute")
+
+    async def endpoint(request: Request) -> Response:
+        await limit(request)
+        return PlainTextResponse("ok")
+
+    app.router.add_route("/first", endpoint)
+    client = await client_of(app)
+    assert [(await client.get("/first")).status_code for _ in range(2)] == [200, 429]
+    app.router.add_route("/second", endpoint)
+    now += 1
+    assert [(await client.get("/second")).status_code for _ in range(2)] == [200, 429]
+
+
 async def test_a_limit_may_be_called_in_a_mounted_app_of_starlette(
     app: FastAPI, limiter: RateLimiter, client_of: Open
 ) -> None:

@@ -143,8 +143,8 @@ def test_what_is_served_at_one_place_more_has_its_own_label_within_a_second(
     options: Any, add: Any, path: str, route: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1_700_000_000.0
-    for module in ("quick", "record"):
-        monkeypatch.setattr(f"fastapi_prodkit.request_logging.{module}.time", lambda: now)
+    for clock in ("request_logging.quick.time", "request_logging.record.time", "_routes.monotonic"):
+        monkeypatch.setattr(f"fastapi_prodkit.{clock}", lambda: now)
     lines, app, mounted = Lines(), FastAPI(), FastAPI()
     app.add_middleware(RequestLoggingMiddleware, sink=lines, **options)
     mounted.get("/items/{item}")(lambda item: item)

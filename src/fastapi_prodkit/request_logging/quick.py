@@ -103,8 +103,8 @@ class QuickLines:
         scope = exchange.inside or exchange.scope
         if routes is None or status is None or status >= 400 or method not in METHODS:
             return b""
-        route = routes.template(scope) if routes.is_one(scope) else None
-        if route is None or route in self._quiet:
+        route = routes.template(scope)
+        if route is None or route in self._quiet or not routes.is_one(scope):
             return b""
         record = self._recorder.record(exchange, routes)
         mark = os.urandom(8).hex()

@@ -73,19 +73,17 @@ class Recorder:
         self._path = path
         self._asked_for = bool(self._headers or self._query or path)
         self.timestamp = Timestamps()
-        self._second = b""
 
     def record(self, exchange: Exchange, routes: RouteTable | None) -> Record:
         scope = exchange.scope
         outcome = exchange.outcome
-        timestamp = self._timestamp(routes)
         route = (routes.template(exchange.inside or scope) if routes is not None else None) or UNMATCHED
         method = scope.get("method", "GET")
         if method not in METHODS:
             method = "_OTHER"
         start, first, last = exchange.start, exchange.first_byte, exchange.last_byte
         record: Record = {
-            "timestamp": timestamp,
+            "timestamp": self.timestamp(time()),
             "level": _LEVEL_OF[outcome],
             "message": f"{method} {route} {exchange.status or '-'}",
             "event.name": "http.server.request",
@@ -117,16 +115,6 @@ class Recorder:
         if exchange.bound:
             add_bound(record, exchange.bound)
         return record
-
-    def _timestamp(self, routes: RouteTable | None) -> str:
-        """Of now. Once a second it is seen whether the app has gained routes."""
-        now = time()
-        second = self.timestamp.second(now)
-        if second is not self._second:
-            self._second = second
-            if routes is not None:
-                routes.refresh()
-        return self.timestamp(now)
 
     def _allowed(self, record: Record, exchange: Exchange) -> None:
         scope = exchange.scope
