@@ -81,7 +81,7 @@ async def test_a_refused_request_costs_the_same_among_many_routes(
         walks.append(1)
         return iter_routes(routes)
 
-    monkeypatch.setattr("fastapi_prodkit.cache.middleware.iter_routes", watched)
+    monkeypatch.setattr("fastapi_prodkit.cache.priming.iter_routes", watched)
 
     @app.get("/")
     @cache(ttl=60)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends, FastAPI, File, Query, Request, UploadFile, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, File, Query, Request, UploadFile, WebSocket
 from pydantic_core import core_schema
 
 from fastapi_prodkit import Cache, CacheMiddleware, ConfigurationError
@@ -199,6 +199,28 @@ async def test_a_route_added_after_the_start_that_cannot_be_cached_fails_alone(c
                 answer = await client.get(path)
         assert "hit" in answer.headers["cache-status"]
         assert (await client.post("/late")).status_code == 422
+
+
+@pytest.mark.parametrize("make", [APIRouter, FastAPI, installed])
+async def test_a_route_added_further_in_that_cannot_be_cached_fails_from_its_first_request_on(
+    connect: Connect, make: Callable[[], APIRouter | FastAPI]
+) -> None:
+    app, inner, cache = installed(), make(), Cache()
+    if isinstance(inner, APIRouter):
+        app.include_router(inner, prefix="/inner")
+    else:
+        app.mount("/inner", inner)
+    async with connect(app) as client:
+        assert (await client.post("/inner/late")).status_code == 404
+
+        @inner.post("/late")
+        @cache(ttl=60, methods=["POST"])
+        async def upload(file: Annotated[bytes, File()]) -> int:
+            return 1
+
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match=r"the file 'file' of .*upload cannot be part"):
+                await client.post("/inner/late", files={"file": b"x"})
 
 
 async def _two() -> int:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._arguments import count
 from .._asgi import Place, lifespan_checked, sink
-from .._fastapi import iter_routes
 from .._startup import check_routes
 from .answer import Answer
 from .lane import Lane
-from .route import CachedRoute
+from .priming import prime
 from .slot import Slot, serve
 
 __all__ = ["CacheMiddleware"]
@@ -50,7 +48,7 @@ class _Layer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = scope["app"]
         if len(app.router.routes) != self._primed:
-            _prime(app)
+            prime(app)
             self._primed = len(app.router.routes)
             self._lane = Lane(self._max_urls)  # a way that was learned may lead elsewhere now
         if scope["type"] != "http":
@@ -61,21 +59,4 @@ class _Layer:
         if isinstance(found, Answer):
             await found(scope, receive, send)
             return
-        slot = Slot(send, dict(scope), self.app, lane=self._lane, found=found)
-        await serve(slot, scope, receive)
-        if not slot.spent and _is_unknown(scope):
-            _prime(app)  # a route that was added, or built anew, since
-
-
-def _is_unknown(scope: Scope) -> bool:
-    """Whether the request was for a cached endpoint by a route that is new to it."""
-    cached = getattr(scope.get("endpoint"), "__prodkit_cached__", None)
-    return isinstance(cached, CachedRoute) and not cached.has_met(scope)
-
-
-def _prime(app: Any) -> None:
-    """Let every cached endpoint of `app` learn its routes."""
-    for route in iter_routes(app.routes):
-        cached = getattr(route.endpoint, "__prodkit_cached__", None)
-        if isinstance(cached, CachedRoute) and cached.wrapper is route.endpoint:
-            cached.attach_later(route)
+        await serve(Slot(send, dict(scope), self.app, lane=self._lane, found=found), scope, receive)

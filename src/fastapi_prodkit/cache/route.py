@@ -24,6 +24,7 @@ from .inputs import HANDED_OVER, Inputs, body_of, is_unrepeatable
 from .options import Options
 from .plan import Plan
 from .policy import Policy
+from .priming import prime
 from .renewal import stamps_to_renew
 from .slot import SLOT, Slot, replay
 from .storable import Capture
@@ -125,23 +126,24 @@ class CachedRoute:
         """Whether the route that was matched is one it has learned."""
         return id(matched(scope)) in self._plans
 
-    def has_met(self, scope: Scope) -> bool:
-        """Whether it has learned the route that was matched, or knows why it cannot."""
-        return self.knows(scope) or id(matched(scope)) in self._refused
-
     async def unattached(self, kwargs: dict[str, Any]) -> Any:
-        """FastAPI calls it, and no layer has prepared it: a route that is new, or no layer at all.
+        """FastAPI calls it, and no layer has prepared it: by a route new or built anew, or there is no layer.
 
         :raises ConfigurationError: if no layer is installed, or the answers of the route cannot be cached.
         """
         scope = scope_around() or {}
-        if SLOT not in scope:
+        slot: Slot | None = scope.get(SLOT)
+        if slot is None:
             raise ConfigurationError(
                 f"{self.arguments.name} is cached, but the cache is not installed: "
                 "app.add_middleware(CacheMiddleware)"
             )
-        if (refused := self._refused.get(id(matched(scope)))) is not None:
-            raise ConfigurationError(refused[1])
+        slot.spent = True
+        key = id(matched(scope))
+        if key not in self._plans and key not in self._refused:
+            prime(slot.original["app"])
+        if key in self._refused:
+            raise ConfigurationError(self._refused[key][1])
         self._strip(kwargs)
         return await self._compute(kwargs)
 
