@@ -35,9 +35,9 @@ def routed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     call = CachedRoute.__call__
 
-    async def watched(self: Any, slot: Any, kwargs: Any) -> Any:
+    async def watched(self: Any, slot: Any, plan: Any, kwargs: Any) -> Any:
         paths.append(slot.original["path"])
-        return await call(self, slot, kwargs)
+        return await call(self, slot, plan, kwargs)
 
     monkeypatch.setattr(CachedRoute, "__call__", watched)
     return paths

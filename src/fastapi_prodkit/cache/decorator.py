@@ -72,8 +72,10 @@ class Decorator:
         @functools.wraps(function)
         async def cached(*args: Any, **kwargs: Any) -> Any:
             slot = slot_of(kwargs.get(route.request_name))
-            if slot is not None and not slot.spent and not args and route.is_called(kwargs):
-                return await route(slot, kwargs)
+            if slot is not None and not slot.spent and not args:
+                plan = route.plan_of(kwargs)
+                if plan is not None:
+                    return await route(slot, plan, kwargs)
             if called_by_framework():
                 return await route.unattached(kwargs)
             return await values(args, kwargs)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from hashlib import sha256
 
 from starlette.types import Scope
@@ -121,7 +121,7 @@ def forbids_stale(headers: Iterable[Pair]) -> bool:
 
 def etag_of(body: bytes) -> bytes:
     """A strong validator: the same bytes have the same one in every process."""
-    return b'"' + urlsafe_b64encode(sha256(body).digest()[:15]) + b'"'
+    return b'"%b"' % sha256(body).hexdigest()[:32].encode("ascii")
 
 
 def is_unchanged(asked: Asked, headers: Iterable[Pair]) -> bool:
@@ -158,6 +158,7 @@ def with_cookies(headers: list[Pair]) -> list[Pair]:
     ]
 
 
+@lru_cache(maxsize=256)
 def cache_status(*parameters: str) -> Pair:
     """Cache-Status (RFC 9211): this cache, and what it did."""
     return (b"cache-status", "; ".join(("prodkit", *parameters)).encode("latin-1", "replace"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -51,8 +51,11 @@ class Inputs:
     overrides: str = ""
     selecting: frozenset[str] = field(init=False)
     """Every request header field that is part of the key."""
+    _declared: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        declared = dict.fromkeys(self.headers) | ({"cookie": None} if self.cookies else {})
+        object.__setattr__(self, "_declared", tuple(declared))
         selecting = frozenset(self.vary(CREDENTIALS if self.credentials else ()))
         object.__setattr__(self, "selecting", selecting)
 
@@ -105,19 +108,17 @@ class Inputs:
             grouped,
         )
 
-    def vary(self, credentials: Iterable[str]) -> tuple[str, ...]:
+    def vary(self, credentials: Collection[str]) -> tuple[str, ...]:
         """The request header fields that select the answer (RFC 9110 section 12.5.5)."""
-        selecting = dict.fromkeys(self.headers)
-        if self.cookies:
-            selecting["cookie"] = None
-        if self.credentials or self.grouped:
-            selecting.update(dict.fromkeys(credentials))
-        return tuple(selecting)
+        if credentials and (self.credentials or self.grouped):
+            return tuple(dict.fromkeys((*self._declared, *credentials)))
+        return self._declared
 
     def is_personal(self, request: HTTPConnection, credentials: Mapping[str, str]) -> bool:
         """Whether the answer to this request is for those alone who have its credentials."""
-        personal = self.credentials or self.grouped
-        return personal and (bool(credentials) or any(read(request) for read in self.reads))
+        if not (self.credentials or self.grouped):
+            return False
+        return bool(credentials) or (bool(self.reads) and any(read(request) for read in self.reads))
 
     @property
     def is_only_the_url(self) -> bool:

@@ -10,7 +10,7 @@ from .._arguments import count
 from .._asgi import Place, lifespan_checked, sink
 from .._startup import check_routes
 from .answer import Answer
-from .lane import Lane
+from .lane import Known, Lane
 from .priming import prime
 from .slot import Slot, serve
 
@@ -45,18 +45,22 @@ class _Layer:
         self._max_urls = max_urls
         self._lane = Lane(max_urls)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         app = scope["app"]
         if len(app.router.routes) != self._primed:
             prime(app)
             self._primed = len(app.router.routes)
             self._lane = Lane(self._max_urls)  # a way that was learned may lead elsewhere now
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         known = self._lane.known(scope)
-        found = None if known is None else await self._lane.find(known, scope)
+        if known is None:
+            return serve(Slot(send, dict(scope), self.app, lane=self._lane), scope, receive)
+        return self._by_lane(known, scope, receive, send)
+
+    async def _by_lane(self, known: Known, scope: Scope, receive: Receive, send: Send) -> None:
+        found = await self._lane.find(known, scope)
         if isinstance(found, Answer):
             await found(scope, receive, send)
-            return
-        await serve(Slot(send, dict(scope), self.app, lane=self._lane, found=found), scope, receive)
+        else:
+            await serve(Slot(send, dict(scope), self.app, lane=self._lane, found=found), scope, receive)

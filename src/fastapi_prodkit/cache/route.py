@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,13 +81,12 @@ class CachedRoute:
         except ConfigurationError as error:
             self._refused[id(identities(route)[0])] = route, str(error)
 
-    async def __call__(self, slot: Slot, kwargs: dict[str, Any]) -> Any:
+    async def __call__(self, slot: Slot, plan: Plan, kwargs: dict[str, Any]) -> Any:
         request: Request = kwargs[self.request_name]
         response: Response = kwargs[self.response_name]
         self._strip(kwargs)
         slot.spent = True
         scope = request.scope
-        plan = self._plans[id(matched(scope))]
         inputs = plan.inputs_now()
         asked = Asked(scope)
         if slot.refresh is not None:
@@ -118,9 +117,13 @@ class CachedRoute:
             return await self._compute(kwargs)
         return await self._answer(_Call(slot, request, response, kwargs, asked, inputs), found, policy)
 
-    def is_called(self, kwargs: Mapping[str, Any]) -> bool:
-        """Whether it is the endpoint of the request, and not called by another that hands its request on."""
-        return self.response_name in kwargs and self.knows(kwargs[self.request_name].scope)
+    def plan_of(self, kwargs: Mapping[str, Any]) -> Plan | None:
+        """The plan of the route that was matched; `None` where that has none, or where this is not the
+        endpoint of the request but called by another that hands its request on.
+        """
+        if self.response_name not in kwargs:
+            return None
+        return self._plans.get(id(matched(kwargs[self.request_name].scope)))
 
     def knows(self, scope: Scope) -> bool:
         """Whether the route that was matched is one it has learned."""
@@ -260,8 +263,8 @@ class CachedRoute:
         status = in_spite_of_failure(entry, now)
         return answer(entry, call.asked, now, before, status=status)
 
-    async def _compute(self, kwargs: dict[str, Any]) -> Any:
-        return await self.arguments.call((), kwargs)
+    def _compute(self, kwargs: dict[str, Any]) -> Awaitable[Any]:
+        return self.arguments.call((), kwargs)
 
     def stamps_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
         """The stamps to renew for these arguments; for none, that of the function."""

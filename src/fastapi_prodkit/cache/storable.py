@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -19,6 +20,7 @@ __all__ = ["Capture", "Kept", "keep"]
 _OF_THE_CONNECTION = frozenset(
     (b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 )
+_TELLING = _OF_THE_CONNECTION | {b"set-cookie", b"cache-control", b"vary", b"expires", b"age"}
 
 
 class Capture(NamedTuple):
@@ -74,16 +76,16 @@ def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: boo
         return own
     said = directives(own.control) if own.control else {}
     varied = own.vary.decode("latin-1").lower().replace(",", " ").split() if own.vary else []
-    made = capture.ticket.now() - own.age
-    given = _seconds(said.get("s-maxage", said.get("max-age")))
-    if own.expires and not given:
-        given.append(seconds_until(own.expires, made))
-    ttl = min([capture.ttl, *given])
-    injected = b",".join(value for name, value in added if name.lower() == b"cache-control")
+    made, ttl = capture.ticket.now() - own.age, capture.ttl
+    if said or own.expires:
+        ttl = min(ttl, _lifetime(said, own.expires, made))
+    injected = b",".join(value for name, value in added if name.lower() == b"cache-control") if added else b""
     forbidden = {**said, **directives(injected)} if injected else said
-    reason = _objection(forbidden, set(varied) - capture.selecting, ttl - own.age)
+    reason = _objection(forbidden, set(varied) - capture.selecting) if forbidden or varied else None
     if reason is not None:
         return reason
+    if ttl <= own.age:
+        return "expires at once"
     ours: list[Pair] = []
     if not said:
         ours.append((b"cache-control", capture.cache_control))
@@ -101,7 +103,8 @@ def keep(status: int, headers: list[Pair], capture: Capture, *, by_response: boo
         hidden=tuple(hidden),
         returned_response=by_response,
     )
-    return Kept(entry, with_cookies([*base, *ours, *added]))
+    fields = [*base, *ours, *added]
+    return Kept(entry, with_cookies(fields) if added else fields)
 
 
 class _Own(NamedTuple):
@@ -123,10 +126,12 @@ def _read(fields: Iterable[Pair]) -> _Own | str:
     age, passing = 0.0, set()
     for name, value in fields:
         lower = name.lower()
-        if lower == b"set-cookie":
-            return "sets a cookie"
         if b"\n" in value or b"\r" in value:
             return "a header field with a line break"
+        if lower not in _TELLING and not lower.startswith(b"proxy-"):
+            continue
+        if lower == b"set-cookie":
+            return "sets a cookie"
         if lower == b"cache-control":
             control += b"," + value
         elif lower == b"vary":
@@ -136,7 +141,7 @@ def _read(fields: Iterable[Pair]) -> _Own | str:
         elif lower == b"age":
             age = age if lower in passing else _age(value)
             passing.add(lower)
-        elif lower in _OF_THE_CONNECTION or lower.startswith(b"proxy-"):
+        else:
             passing.add(lower)
             if lower == b"connection":
                 passing.update(each.strip() for each in value.lower().split(b","))
@@ -158,13 +163,19 @@ def _without(names: Collection[bytes], fields: Iterable[Pair]) -> tuple[Pair, ..
     return tuple(pair for pair in fields if pair[0].lower() not in names) if names else tuple(fields)
 
 
-def _objection(said: dict[str, str | None], unknown: set[str], left: float) -> str | None:
+def _objection(said: dict[str, str | None], unknown: set[str]) -> str | None:
     for each in ("no-store", "private", "no-cache"):
         if each in said:
             return each
-    if unknown:
-        return f"varies by {', '.join(sorted(unknown))}"
-    return "expires at once" if left <= 0 else None
+    return f"varies by {', '.join(sorted(unknown))}" if unknown else None
+
+
+def _lifetime(said: dict[str, str | None], expires: bytes, made: float) -> float:
+    """Seconds for which a response says that it is fresh (RFC 9111 section 4.2.1)."""
+    given = _seconds(said.get("s-maxage", said.get("max-age")))
+    if given:
+        return given[0]
+    return seconds_until(expires, made) if expires else math.inf
 
 
 def _seconds(text: str | None) -> list[float]:

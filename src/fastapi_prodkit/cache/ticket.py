@@ -159,8 +159,10 @@ class Ticket:
         if stamps is not None:
             entry.stamps = stamps
             raw = entry.to_bytes(compress_above=self._engine.compress_above)
-            with suppress(UnavailableError):
+            try:
                 await self._engine.store.set(self.found.key, raw, ttl=ttl)
+            except UnavailableError:
+                return
 
     def _settle(self, answer: Entry | Waiting | _Failure) -> None:
         if self._ended:
