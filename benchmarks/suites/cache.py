@@ -81,6 +81,23 @@ def prebuilt_with_a_dependency(rig: Rig) -> FastAPI:
     return app
 
 
+def prebuilt_alike(rig: Rig) -> FastAPI:
+    """What a hit sends, by hand."""
+    app = FastAPI()
+    headers = {
+        "etag": '"0123456789abcdef0123456789abcdef"',
+        "cache-control": "no-cache",
+        "age": "0",
+        "cache-status": "prodkit; hit; ttl=3600",
+    }
+
+    @app.get("/", dependencies=[Depends(_nobody)])
+    async def items() -> Response:
+        return Response(BODY, media_type="application/json", headers=headers)
+
+    return app
+
+
 def ours(rig: Rig) -> FastAPI:
     return _ours(MemoryBackend())
 
@@ -325,6 +342,7 @@ _MEMORY = [
     Contender(BARE, bare, note="computes and serialises each time", yardstick=True),
     Contender(LIMIT, prebuilt, yardstick=True),
     Contender("prebuilt Response, with a dependency", prebuilt_with_a_dependency, yardstick=True),
+    Contender("the same with a hit's header fields", prebuilt_alike, yardstick=True),
     Contender("fastapi-prodkit", ours, "fastapi-prodkit", "answered before the router"),
     Contender("fastapi-prodkit, with a dependency", ours_with_a_dependency, "fastapi-prodkit"),
     Contender("fastapi-cachex", cachex, "fastapi-cachex"),
@@ -381,6 +399,7 @@ SUITES = [
             Contender(BARE, bare, note="computes and serialises each time", yardstick=True),
             Contender(LIMIT, prebuilt, yardstick=True),
             Contender("prebuilt Response, with a dependency", prebuilt_with_a_dependency, yardstick=True),
+            Contender("the same with a hit's header fields", prebuilt_alike, yardstick=True),
             Contender("fastapi-prodkit", ours, "fastapi-prodkit", "answered before the router"),
             Contender("fastapi-prodkit, with a dependency", ours_with_a_dependency, "fastapi-prodkit"),
             Contender("fastapi-prodkit, a miss", ours_missed, yardstick=True),
