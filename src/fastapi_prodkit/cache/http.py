@@ -53,7 +53,7 @@ _NO_SECRETS: dict[str, str] = {}
 class Asked:
     """What a request says about caching, from one look at its header fields."""
 
-    __slots__ = ("control", "credentials", "if_modified_since", "if_none_match", "range")
+    __slots__ = ("control", "credentials", "if_modified_since", "if_none_match", "is_conditional", "range")
 
     def __init__(self, scope: Scope) -> None:
         self.if_none_match: bytes | None = None
@@ -64,12 +64,10 @@ class Asked:
         for name, value in scope["headers"]:
             if name in _ASKED:
                 self._take(name, value)
+        self.is_conditional = self.if_none_match is not None or self.if_modified_since is not None
         if self.is_conditional and scope["method"] not in ("GET", "HEAD"):  # which alone a 304 can answer
             self.if_none_match = self.if_modified_since = None
-
-    @property
-    def is_conditional(self) -> bool:
-        return self.if_none_match is not None or self.if_modified_since is not None
+            self.is_conditional = False
 
     def _take(self, name: bytes, value: bytes) -> None:
         if name in _CREDENTIALS:

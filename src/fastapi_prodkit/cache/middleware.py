@@ -55,7 +55,7 @@ class _Layer:
             return self.app(scope, receive, send)
         known = self._lane.known(scope)
         if known is None:
-            return serve(Slot(send, dict(scope), self.app, lane=self._lane), scope, receive)
+            return serve(Slot(send, dict(scope), self.app, self._lane), scope, receive)
         return self._by_lane(known, scope, receive, send)
 
     async def _by_lane(self, known: Known, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,4 +63,4 @@ class _Layer:
         if isinstance(found, Answer):
             await found(scope, receive, send)
         else:
-            await serve(Slot(send, dict(scope), self.app, lane=self._lane, found=found), scope, receive)
+            await serve(Slot(send, dict(scope), self.app, self._lane, found), scope, receive)

@@ -36,9 +36,9 @@ class Slot:
     :param send: of the server.
     :param original: the scope as it was before the router; `live` is the one that the router writes to.
     :param router: what to call to have the same request answered again.
-    :param refresh: the ticket that this request is there to fill: nobody waits for its response.
     :param lane: what to teach the way to this answer.
     :param found: what the lane found, but could not answer with.
+    :param refresh: the ticket that this request is there to fill: nobody waits for its response.
     """
 
     __slots__ = (
@@ -65,10 +65,9 @@ class Slot:
         send: Send,
         original: Scope,
         router: ASGIApp,
-        *,
-        refresh: Ticket | None = None,
         lane: Lane | None = None,
         found: Found | None = None,
+        refresh: Ticket | None = None,
     ) -> None:
         self._send = send
         self.original = self.live = original
