@@ -338,11 +338,18 @@ async def test_what_an_exception_handler_answers_is_not_kept(connect: Connect) -
 
 
 def test_a_cut_entry_is_none() -> None:
-    raw = Entry(b"", 1.0, 2.0, 0.0, b"the whole body").to_bytes()
+    raw = Entry(b"the whole body", b"", 1.0, 2.0, 0.0).to_bytes()
     assert Entry.from_bytes(raw) is not None
     assert Entry.from_bytes(raw[:-3]) is None
     nan = raw.replace(struct.pack("<d", 2.0), struct.pack("<d", float("nan")))
     assert Entry.from_bytes(nan) is None
+
+
+def test_a_cut_entry_without_a_body_is_none() -> None:
+    raw = Entry(b"", b"s" * 12, 1.0, 2.0, 0.0, 204, hidden=(b"x-hidden",)).to_bytes()
+    assert Entry.from_bytes(raw) is not None
+    for length in range(len(raw)):
+        assert Entry.from_bytes(raw[:length]) is None
 
 
 async def test_a_function_that_asks_for_its_own_answer_is_told_so() -> None:

@@ -12,26 +12,30 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
+from typing import NamedTuple
 
 __all__ = ["STAMP_SIZE", "Entry"]
 
 STAMP_SIZE = 12
-_HEAD = struct.Struct("<4sBHddfHII")  # magic, flags, status, created, expires, cost, sizes of the rest
-_MAGIC = b"fpk3"
+_HEAD = struct.Struct("<4sIBHddfHI")  # magic, size of all but the body, flags, status, times, sizes
+_START = struct.Struct("<4sI")
+_MAGIC = b"fpk4"
 _RETURNED_RESPONSE = 1
 _PASS = 2
 _COMPRESSED = 4
+_Pairs = tuple[tuple[bytes, bytes], ...]
+_SHORT = 2048  # bytes; what is longer is not held outside of the store's bounds
 
 
 @dataclass(slots=True)
 class Entry:
     """An answer and when it was made. Times are seconds of the wall clock."""
 
+    body: bytes
     stamps: bytes
     created: float
     expires: float
     cost: float
-    body: bytes
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
     extra: tuple[tuple[bytes, bytes], ...] = ()
@@ -50,13 +54,13 @@ class Entry:
         flags = _RETURNED_RESPONSE * self.returned_response | _PASS * self.uncacheable | _COMPRESSED * packed
         head = _HEAD.pack(
             _MAGIC,
+            _HEAD.size + len(self.stamps) + len(fields),
             flags,
             self.status,
             self.created,
             self.expires,
             self.cost,
             len(self.stamps),
-            len(fields),
             len(body),
         )
         return b"".join((head, self.stamps, fields, body))
@@ -65,47 +69,65 @@ class Entry:
     def from_bytes(cls, raw: bytes) -> Entry | None:
         """The entry, or `None` for bytes that are none of ours."""
         try:
-            magic, flags, status, created, expires, cost, stamps, size, length = _HEAD.unpack_from(raw)
-            if magic != _MAGIC or not created <= expires < math.inf:
+            magic, size = _START.unpack_from(raw)
+            if magic != _MAGIC:
                 return None
-            start = _HEAD.size + stamps
-            fields = _fields if size <= _SHORT else _fields.__wrapped__
-            headers, extra, hidden = fields(raw[start : start + size])
-            body = raw[start + size :]
-            if len(body) != length:
+            read = _head if size <= _SHORT else _head.__wrapped__
+            head = read(raw[:size])
+            if len(raw) != size + head.length:
                 return None
-            if flags & _COMPRESSED:
+            body = raw[size:]
+            if head.is_compressed:
                 body = zlib.decompress(body)
         except (struct.error, ValueError, zlib.error):
             return None
-        return cls(
+        return cls(body, *head.rest)
+
+
+class _Head(NamedTuple):
+    """What comes before the body.
+
+    :param length: of the body, in bytes.
+    :param rest: what else an entry is made of.
+    """
+
+    length: int
+    is_compressed: bool
+    rest: tuple[bytes, float, float, float, int, _Pairs, _Pairs, tuple[bytes, ...], bool, bool]
+
+
+@lru_cache(maxsize=4096)
+def _head(raw: bytes) -> _Head:
+    """
+    :raises ValueError: for bytes that are none of ours.
+    :raises struct.error: likewise.
+    """
+    _, _, flags, status, created, expires, cost, stamps, length = _HEAD.unpack_from(raw)
+    if not created <= expires < math.inf:
+        raise ValueError(f"an entry of {created}, until {expires}")
+    start = _HEAD.size + stamps
+    headers, extra, hidden = raw[start:].split(b"\r")
+    return _Head(
+        length,
+        bool(flags & _COMPRESSED),
+        (
             raw[_HEAD.size : start],
             created,
             expires,
             cost,
-            body,
             status,
-            headers,
-            extra,
-            hidden,
+            _pairs(headers),
+            _pairs(extra),
+            tuple(hidden.split(b"\n")) if hidden else (),
             bool(flags & _RETURNED_RESPONSE),
             bool(flags & _PASS),
-        )
-
-
-_SHORT = 2048  # bytes; what is longer is not held outside of the store's bounds
-_Pairs = tuple[tuple[bytes, bytes], ...]
+        ),
+    )
 
 
 def _packed(fields: Iterable[Iterable[bytes]]) -> bytes:
     """Header fields in one: a line break is what no field can hold (RFC 9110 section 5.5)."""
     return b"\n".join(chain.from_iterable(fields))
-
-
-@lru_cache(maxsize=4096)
-def _fields(raw: bytes) -> tuple[_Pairs, _Pairs, tuple[bytes, ...]]:
-    headers, extra, hidden = raw.split(b"\r")
-    return _pairs(headers), _pairs(extra), tuple(hidden.split(b"\n")) if hidden else ()
 
 
 def _pairs(packed: bytes) -> _Pairs:

@@ -79,7 +79,7 @@ class Values:
                 ticket.settle(last)
                 return saved[0]
             now = engine.clock()
-            entry = Entry(b"", now, now + ttl, max(0.0, now - ticket.began), codec.encode(value))
+            entry = Entry(codec.encode(value), b"", now, now + ttl, max(0.0, now - ticket.began))
             if len(entry.body) > self._max_bytes:
                 ticket.settle(entry)
             await ticket.publish(entry, ttl=ttl + policy.lifetime - policy.ttl)

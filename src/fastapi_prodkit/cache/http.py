@@ -58,13 +58,13 @@ class Asked:
     def __init__(self, scope: Scope) -> None:
         self.if_none_match: bytes | None = None
         self.if_modified_since: bytes | None = None
+        self.is_conditional = False
         self.range = False
         self.control: dict[str, str | None] = _NOTHING
         self.credentials: dict[str, str] = _NO_SECRETS
         for name, value in scope["headers"]:
             if name in _ASKED:
                 self._take(name, value)
-        self.is_conditional = self.if_none_match is not None or self.if_modified_since is not None
         if self.is_conditional and scope["method"] not in ("GET", "HEAD"):  # which alone a 304 can answer
             self.if_none_match = self.if_modified_since = None
             self.is_conditional = False
@@ -77,8 +77,10 @@ class Asked:
             self.credentials[name.decode()] = text if known is None else f"{known}\n{text}"
         elif name == b"if-none-match":
             self.if_none_match = value if self.if_none_match is None else self.if_none_match + b"," + value
+            self.is_conditional = True
         elif name == b"if-modified-since":
             self.if_modified_since = value
+            self.is_conditional = True
         elif name == b"range":
             self.range = True
         elif name == b"cache-control":

@@ -123,7 +123,7 @@ class Ticket:
         """There is no answer to keep: for a while, nobody waits for another's, in any process."""
         if not self._ended:
             now = self.now()
-            mark = Entry(b"", now, now + _DECLINED, 0.0, b"", uncacheable=True)
+            mark = Entry(b"", b"", now, now + _DECLINED, 0.0, uncacheable=True)
             self._settle(Waiting.ALONE)
             await self._keep(mark, _DECLINED)
 
