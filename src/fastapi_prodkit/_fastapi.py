@@ -40,6 +40,7 @@ __all__ = [
     "overridden",
     "path_below",
     "private",
+    "routed",
     "scope_around",
 ]
 
@@ -180,6 +181,11 @@ def matched(scope: Scope) -> Any:
     if found is None:
         found = scope.get("route")
     return scope.get("endpoint") if found is None else found
+
+
+def routed(scope: Scope) -> dict[str, Any]:
+    """What the router wrote into a scope that it matched: that much tells which route it was."""
+    return {name: scope[name] for name in ("endpoint", "route", "router", "fastapi") if name in scope}
 
 
 def path_below(scope: Scope) -> str:

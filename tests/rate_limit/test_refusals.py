@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.requests import HTTPConnection
 
-from fastapi_prodkit import MemoryBackend, RateLimiter, RateLimitMiddleware
+from fastapi_prodkit import MemoryBackend, RateLimiter, RateLimitMiddleware, RequestLoggingMiddleware
 from fastapi_prodkit.rate_limit import by_header
 from fastapi_prodkit.testing import Clock
+from tests.request_logging.lines import Lines
 
 from .conftest import Open
 
@@ -42,6 +43,16 @@ async def test_a_client_that_is_over_its_limit_costs_no_work_the_second_time(cli
     assert {each.headers["ratelimit-policy"] for each in answers} == {'"per-minute";q=2;w=60'}
     assert answers[3].json() == answers[2].json()
     assert answers[9].headers["retry-after"] == answers[2].headers["retry-after"]
+
+
+async def test_the_access_record_of_a_refusal_before_the_router_names_the_route(client_of: Open) -> None:
+    lines = Lines()
+    app = _app(RateLimiter(MemoryBackend().counters), Work())
+    app.add_middleware(RequestLoggingMiddleware, sink=lines)
+    client = await client_of(app)
+    answers = [await client.get("/v1/items/1") for _ in range(5)]
+    assert [each.status_code for each in answers] == [200, 200] + [429] * 3
+    assert {each["http.route"] for each in lines.records} == {"/v1/items/{item}"}
 
 
 async def test_others_on_the_same_path_are_weighed_where_they_ever_were(client_of: Open) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from starlette.types import Scope
 
-from .._fastapi import matched
+from .._fastapi import matched, routed
 from .answer import Answer, answer
 from .engine import Engine, Found
 from .http import Asked
@@ -19,7 +19,6 @@ from .options import Options
 __all__ = ["Known", "Lane"]
 
 _LONGEST = 512  # characters of a URL worth remembering
-_MARKS = ("endpoint", "route", "router", "fastapi")
 
 
 class _Way(NamedTuple):
@@ -62,8 +61,7 @@ class Lane:
         route = id(matched(scope))  # kept alive by the marks, so that it stays its own
         way = self._ways.get(route)
         if way is None:
-            marks = {name: scope[name] for name in _MARKS if name in scope}
-            way = self._ways[route] = _Way(engine, options, marks)
+            way = self._ways[route] = _Way(engine, options, routed(scope))
         self._known[place] = Known(key, stamps, way, scope.get("path_params") or None)
 
     def known(self, scope: Scope) -> Known | None:

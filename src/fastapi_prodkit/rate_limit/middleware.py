@@ -16,7 +16,7 @@ from .._fastapi import Route, iter_routes, overridden
 from .._grafts import put_ahead
 from .._routes import RouteTable
 from .._startup import check_routes
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ProblemError
 from .bound import Bound, bind, check_names, leading
 from .exchange import Exchange
 from .openapi import document
@@ -184,9 +184,13 @@ class _Gate:
         if exchange is not None:
             connection = HTTPConnection(scope)
             if self._refusals and scope["type"] == "http":
-                bound = await self._refusals.find(scope, connection)
-                if bound is not None and bound is not self._everywhere:
-                    await exchange.weigh(bound, connection)
+                refused = await self._refusals.find(scope, connection)
+                if refused is not None and refused.bound is not self._everywhere:
+                    try:
+                        await exchange.weigh(refused.bound, connection)
+                    except ProblemError:
+                        scope.update(refused.marks)  # for who tells outside which route it was
+                        raise
             if self._everywhere is not None:
                 await exchange.weigh(self._everywhere, connection)
         await self.app(scope, receive, send)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from .._fastapi import routed
 from .bound import Bound
 from .rule import Demand
 from .terms import value
@@ -18,6 +20,13 @@ _MAX_PATHS = 1024
 _MAX_SUBJECTS = 10_000
 
 
+class Refused(NamedTuple):
+    """The rules that refused somebody at a path, and what the router wrote into a scope with that path."""
+
+    bound: Bound
+    marks: dict[str, Any]
+
+
 class Refusals:
     """Remembers paths, their rules and the subjects that these refused, for as long as they will.
 
@@ -26,7 +35,7 @@ class Refusals:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._paths: dict[tuple[str, str, bytes], Bound] = {}
+        self._paths: dict[tuple[str, str, bytes], Refused] = {}
         self._until: dict[tuple[int, str], float] = {}
 
     def __bool__(self) -> bool:
@@ -36,14 +45,18 @@ class Refusals:
         if len(self._paths) >= _MAX_PATHS or len(self._until) >= _MAX_SUBJECTS:
             self._paths.clear()
             self._until.clear()
-        self._paths[_where(scope)] = bound
+        where = _where(scope)
+        known = self._paths.get(where)
+        if known is None or known.bound is not bound:  # refused again, it never came to the router
+            self._paths[where] = Refused(bound, routed(scope))
         self._until[id(bound), demand.charges[0].subject] = self._clock() + seconds
 
-    async def find(self, scope: Scope, connection: HTTPConnection) -> Bound | None:
-        """The rules that refused this client here, if they still may."""
-        bound = self._paths.get(_where(scope))
-        if bound is None:
+    async def find(self, scope: Scope, connection: HTTPConnection) -> Refused | None:
+        """What refused this client here, if it still may."""
+        refused = self._paths.get(_where(scope))
+        if refused is None:
             return None
+        bound = refused.bound
         limiter, entries = bound.groups[0]
         identity = await value(entries[0][0].key(connection))
         if not identity:
@@ -53,7 +66,7 @@ class Refusals:
         if until is None or self._clock() >= until:
             self._until.pop(key, None)
             return None
-        return bound
+        return refused
 
 
 def _where(scope: Scope) -> tuple[str, str, bytes]:
