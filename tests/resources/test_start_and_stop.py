@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -316,6 +316,10 @@ async def test_a_mounted_app_that_does_not_start_in_time_is_named(caplog: pytest
 async def _coroutine_function() -> None: ...
 
 
+def _generator_function() -> Iterator[int]:
+    yield 1
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -326,6 +330,8 @@ async def _coroutine_function() -> None: ...
         (lambda: Resources(stop_timeout=-1), "stop_timeout=-1"),
         (lambda: Resources(notice=-1), "notice=-1"),
         (lambda: Resources(notice=float("nan")), "notice=nan"),
+        (lambda: Resources().provide(_generator_function), "_generator_function provides nothing"),  # type: ignore[arg-type]  # the point
+        (lambda: Resources(_generator_function), "_generator_function cannot be entered"),  # type: ignore[arg-type]  # the point
         (lambda: Resources().provide(_coroutine_function), "provides nothing"),  # type: ignore[arg-type]  # the point
         (lambda: Resources().provide(start_timeout=0), "start_timeout=0"),
     ],
@@ -333,3 +339,13 @@ async def _coroutine_function() -> None: ...
 def test_a_bad_argument_is_refused_when_it_is_given(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make()
+
+
+@pytest.mark.parametrize("made", [contextmanager(_generator_function), lambda: 5])
+async def test_what_a_function_made_that_cannot_be_entered_stops_the_start_by_name(made: Any) -> None:
+    resources = Resources()
+    made.__name__ = "pool"
+    resources.provide(made)
+    with pytest.raises(ConfigurationError, match="resource pool cannot be entered"):
+        async with resources(FastAPI()):
+            pytest.fail("it started")

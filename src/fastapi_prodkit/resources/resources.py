@@ -103,7 +103,7 @@ class Resources:
 
     def _provide(self, factory: Callable[..., Any], start_timeout: float) -> Provided[Any]:
         name = _name_of(factory)
-        if inspect.iscoroutinefunction(factory) or not callable(factory):
+        if _gives_no_manager(factory) or not callable(factory):
             raise ConfigurationError(
                 f"{name} provides nothing: decorate an async generator function that yields the resource, "
                 "or a function that returns an async context manager"
@@ -120,7 +120,7 @@ def _item(resource: Any, start_timeout: float) -> Item:
     name = _name_of(resource)
     if not isinstance(resource, type) and hasattr(resource, "__aenter__") and hasattr(resource, "__aexit__"):
         return Item(name, lambda: resource, start_timeout)
-    if not callable(resource) or inspect.iscoroutinefunction(resource):
+    if _gives_no_manager(resource) or not callable(resource):
         raise ConfigurationError(
             f"{name} cannot be entered: give an async context manager, or a function that returns one"
         )
@@ -134,6 +134,10 @@ def _item(resource: Any, start_timeout: float) -> Item:
             f"{name} takes {len(required)} arguments: a resource is made from none, or from the app"
         )
     return Item(name, make, start_timeout, takes_app=bool(required))
+
+
+def _gives_no_manager(factory: Any) -> bool:
+    return inspect.iscoroutinefunction(factory) or inspect.isgeneratorfunction(factory)
 
 
 def _manager_function(factory: Any) -> Callable[..., AbstractAsyncContextManager[Any]]:

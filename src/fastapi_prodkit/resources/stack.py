@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from ..errors import ProdkitError
+from ..errors import ConfigurationError, ProdkitError
 from ..typing import Drainable
 
 __all__ = ["Stack", "StartTimeoutError"]
@@ -31,7 +31,13 @@ class Stack:
         """Enter `manager`; return what it gives.
 
         :raises StartTimeoutError: if it takes longer than `timeout` seconds.
+        :raises ConfigurationError: if it is none: what a function makes is known when it is called.
         """
+        if not hasattr(manager, "__aenter__"):
+            raise ConfigurationError(
+                f"the resource {name} cannot be entered: its function returned a {type(manager).__name__}; "
+                "write an async generator function that yields it, or return an async context manager"
+            )
         try:
             async with asyncio.timeout(timeout) as limit:
                 value = await manager.__aenter__()
