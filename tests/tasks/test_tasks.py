@@ -339,6 +339,13 @@ async def test_spawning_before_the_start_and_after_the_stop_says_what_to_do() ->
         tasks.spawn(_fail)
 
 
+@pytest.mark.parametrize("given", [_fail, int])
+async def test_what_is_no_function_is_refused_with_the_way_to_hand_it_over(given: Callable[[], Any]) -> None:
+    async with Tasks() as tasks:
+        with pytest.raises(ConfigurationError, match=r"spawn\(send, address\)"):
+            tasks.spawn(given())
+
+
 async def test_one_object_may_be_opened_again_but_not_twice_at_once() -> None:
     tasks = Tasks()
     for _ in range(2):

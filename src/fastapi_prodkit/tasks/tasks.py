@@ -91,8 +91,15 @@ class Tasks:
         An `async def` function runs on the event loop, a plain one in a thread.
 
         :raises TasksFullError: if `max_pending` tasks wait already.
-        :raises ConfigurationError: before the start and after the stop.
+        :raises ConfigurationError: before the start and after the stop; for what is no function.
         """
+        if not callable(func):
+            if inspect.iscoroutine(func):
+                func.close()
+            raise ConfigurationError(
+                f"spawn() was given a {type(func).__name__}: hand over a function and its arguments, as in "
+                "spawn(send, address)"
+            )
         loop = self._loop
         if loop is None:
             raise ConfigurationError(
