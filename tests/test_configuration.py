@@ -121,7 +121,7 @@ TRIED: dict[str, _Tried] = {
         RedisBackend,
         lambda url="redis://127.0.0.1:1/0", **options: RedisBackend(url, **options),
         {
-            "url": ["", "http://somewhere", "redis://host:port"],
+            "url": ["", None, "http://somewhere", "redis://host:port"],
             "prefix": TEXT,
             "timeout": FINITE,
             "max_pending": COUNT,
@@ -344,7 +344,7 @@ TRIED: dict[str, _Tried] = {
         Health,
         lambda checks=None, **options: Health(checks, **options),
         {
-            "checks": [{"database": print}, {"database": None}],
+            "checks": [[print], {"database": print}, {"database": None}],
             "timeout": SECONDS,
             "prefix": ["health", "/health/", *TEXT],
         },

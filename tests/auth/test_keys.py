@@ -93,8 +93,8 @@ def test_an_option_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
         JWTAuth(SECRET, algorithms=["HS256"], **options)
 
 
-@pytest.mark.parametrize("scopes", [(), ("",), ('a"b',), ("a b",), ("é",)])
-def test_a_scope_that_cannot_be_is_refused(scopes: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("scopes", [(), ("",), ('a"b',), ("a b",), ("é",), (["orders:read"],)])
+def test_a_scope_that_cannot_be_is_refused(scopes: tuple[Any, ...]) -> None:
     with pytest.raises(ConfigurationError, match="scope"):
         JWTAuth(SECRET, algorithms=["HS256"]).requires(*scopes)
 

@@ -128,6 +128,11 @@ def test_a_url_that_cannot_be_read_is_refused_without_being_repeated(
     nothing_leaks(caught.value)
 
 
+def test_an_environment_variable_that_is_not_set_is_no_url() -> None:
+    with pytest.raises(ConfigurationError, match="the URL is a NoneType: give a string"):
+        backend_from_url(None)  # type: ignore[arg-type]  # the point
+
+
 async def test_an_absent_server_is_reported_without_the_password(
     nothing_leaks: Callable[[object], None], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -205,6 +205,8 @@ def test_a_base_that_cannot_work_is_named(base: str) -> None:
 def test_a_thing_that_is_no_exception_cannot_be_registered() -> None:
     with pytest.raises(ConfigurationError, match="is not an exception class"):
         Problems().register(int, status=400)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="is not an exception class"):
+        problem(status=400)(int)  # type: ignore[type-var]
 
 
 # --- where it is raised ---

@@ -389,6 +389,11 @@ def test_a_limit_that_cannot_hold_is_refused_when_it_is_made(
         limiter(**arguments)  # type: ignore[arg-type] # wrong ones are the point
 
 
+def test_a_limit_that_is_a_number_is_told_how_one_is_written(limiter: RateLimiter) -> None:
+    with pytest.raises(ConfigurationError, match="limit=100: write it as '100/minute'"):
+        limiter(100)  # type: ignore[arg-type] # the point
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -103,8 +103,9 @@ class JWTAuth(SecurityBase):
 
         An override of this `JWTAuth` holds for it as well.
         """
-        if not scopes or not all(_SCOPE.fullmatch(scope) for scope in scopes):
-            raise ConfigurationError(f"requires{scopes!r} must name scopes: ASCII without spaces and quotes")
+        if not scopes or not all(_SCOPE.fullmatch(text("scope", scope)) for scope in scopes):
+            listed = ", ".join(map(repr, scopes))
+            raise ConfigurationError(f"requires({listed}) must name scopes: ASCII without spaces and quotes")
 
         async def with_scopes(claims: Claims = Security(self, scopes=list(scopes))) -> Claims:
             self._check_scopes(claims, scopes)

@@ -24,9 +24,11 @@ def backend_from_url(url: str, **options: Any) -> MemoryBackend | RedisBackend:
     :param url: `memory://`, `redis://host:6379/0`, `rediss://...` (TLS), `unix:///path.sock`,
         `redis+sentinel://host:26379,host:26379/service/0` or `redis+cluster://host:6379,host:6380`;
         `rediss+sentinel://` and `rediss+cluster://` with TLS.
-    :raises ConfigurationError: for a scheme that no backend has.
+    :raises ConfigurationError: for no URL, or a scheme that no backend has.
     :raises MissingExtraError: if the client library for it is not installed.
     """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"the URL is a {type(url).__name__}: give a string, such as memory://")
     before, separator, _ = url.partition("://")
     scheme = before.lower() if separator else ""  # of a URL that is none nothing is repeated
     if scheme == "memory":

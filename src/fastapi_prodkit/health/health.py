@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from fastapi.requests import Request
 from fastapi.responses import JSONResponse
 
-from .._arguments import seconds, text
+from .._arguments import instance, seconds, text
 from .._shutdown import Shutdown
 from ..errors import ConfigurationError, ProblemError
 from .check import Check, CheckFunction
@@ -46,6 +46,7 @@ class Health(APIRouter):
         seconds("timeout", timeout, endless=True)
         if text("prefix", prefix) and (not prefix.startswith("/") or prefix.endswith("/")):
             raise ConfigurationError(f"prefix={prefix!r}: write it as '/health', or '' for none")
+        instance("checks", checks or {}, Mapping, 'name each, as in Health({"database": ping})')
         for name, ask in (checks or {}).items():
             if not _is_async(ask):
                 raise ConfigurationError(f"the check {name!r} is no async function: write `async def`")

@@ -122,11 +122,17 @@ def problem(*, status: int, **options: Unpack[Options]) -> Callable[[E], E]:
     """
 
     def declare(cls: E) -> E:
+        _check_class(cls)
         described: Options = {"description": cls.__dict__.get("__doc__") or "", **options}
         setattr(cls, _DECLARED, Problem(status=status, **described))
         return cls
 
     return declare
+
+
+def _check_class(cls: Any) -> None:
+    if Exception not in getattr(cls, "__mro__", ()):
+        raise ConfigurationError(f"{cls!r} is not an exception class, which alone can be raised")
 
 
 class Problems:
@@ -150,8 +156,7 @@ class Problems:
 
         It wins over what the class declares. Options and errors are those of `Problem`.
         """
-        if Exception not in getattr(cls, "__mro__", ()):
-            raise ConfigurationError(f"{cls!r} is not an exception class")
+        _check_class(cls)
         self._registered[cls] = Problem(status=status, **options)
         self._found.clear()
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.requests import HTTPConnection
 
-from .._arguments import function
 from .._asgi import layers
 from .._fastapi import Route, iter_routes, mounted_apps
 from ..errors import ConfigurationError
@@ -63,8 +62,10 @@ class RateLimit:
             self.change(limit)
         elif isinstance(limit, Rate):
             self._rates = (limit,)
+        elif callable(limit):
+            self._plans = Plans(limit, terms.check, clock=limiter.clock)
         else:
-            self._plans = Plans(function("limit", limit), terms.check, clock=limiter.clock)
+            raise ConfigurationError(f"limit={limit!r}: write it as '100/minute', or give a function")
         self._policies: dict[tuple[str, tuple[Rate, ...]], Policies] = {}
         self.is_plain = (
             self._plans is None

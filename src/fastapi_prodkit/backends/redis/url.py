@@ -144,6 +144,8 @@ def _single(parts: _Parts) -> str:
 
 
 def _split(url: str) -> _Parts:
+    if not isinstance(url, str):  # such as None, from the environment
+        raise _unreadable()
     try:
         parts = urlsplit(url)
     except ValueError:
