@@ -247,6 +247,11 @@ class ReadOnlyStore(MemoryStore):
         self.written.set()
 
 
+async def test_a_list_of_tags_is_refused_with_the_mend() -> None:
+    with pytest.raises(ConfigurationError, match="give a string, not a list"):
+        await Cache().invalidate_tags(["items", "prices"])  # type: ignore[arg-type]  # the point
+
+
 async def test_what_cannot_be_invalidated_says_why() -> None:
     cache = Cache(MemoryBackend().store)
 

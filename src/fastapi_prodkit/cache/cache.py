@@ -170,7 +170,9 @@ class Cache:
 
     async def invalidate_tags(self, *tags: str) -> bool:
         """Forget every answer that has one of the tags, in one round trip."""
-        return await self._engine.renew([stamp_key(self._namespace, "tag", tag) for tag in tags])
+        return await self._engine.renew(
+            [stamp_key(self._namespace, "tag", tag) for tag in names("tags", tags)]
+        )
 
     async def clear(self, cached: Callable[..., Any] | None = None) -> bool:
         """Forget everything in this cache's namespace, or all of one route or function, in one round trip."""
