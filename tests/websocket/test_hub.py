@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, FastAPI, WebSocket, WebSocketException
+from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from websockets.exceptions import InvalidStatus
 
@@ -455,6 +456,37 @@ async def test_what_happens_during_on_gap_is_told_afterwards() -> None:
         go_on.set()
         assert await client.json() == 2
         assert calls == 2
+
+
+async def test_a_socket_that_was_accepted_before_it_joins_is_refused_with_the_mend(
+    memory: MemoryBackend,
+) -> None:
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async with hub.join(websocket, "a"):
+            pass
+
+    async with Hub(memory.bus) as hub:
+        with (
+            pytest.raises(ConfigurationError, match=r"leave out `await websocket\.accept\(\)`"),
+            TestClient(app).websocket_connect("/"),
+        ):
+            pass
+        assert hub.sockets == 0
+
+
+@pytest.mark.parametrize("room", [["a", "b"], 5, None])
+async def test_a_room_that_is_no_name_is_refused(memory: MemoryBackend, room: Any) -> None:
+    websocket = WebSocket({"type": "websocket", "subprotocols": []}, None, None)  # type: ignore[arg-type]
+    async with Hub(memory.bus) as hub:
+        with pytest.raises(ConfigurationError, match="give a string"):
+            await hub.broadcast(room, "hello")
+        with pytest.raises(ConfigurationError, match="give a string"):
+            async with hub.join(websocket, room):
+                pass
 
 
 async def test_a_hub_that_was_not_entered_says_so(memory: MemoryBackend) -> None:

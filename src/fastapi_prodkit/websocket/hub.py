@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal, Self
 
 from pydantic_core import to_json
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from .._arguments import count, function, seconds
+from .._arguments import count, function, seconds, text
 from ..errors import ConfigurationError, ProblemError, UnavailableError
 from ..typing import Bus
 from . import codes
@@ -107,9 +107,11 @@ class Hub:
         :param on_gap: called when messages may have been missed, because the bus was away or this process
             too slow: the place to send the present state again.
         :raises ProblemError: 503 before the handshake, while the hub closes.
-        :raises ConfigurationError: if the hub was not entered.
+        :raises ConfigurationError: if the hub was not entered, or the socket is accepted already.
         """
         self._check_open()
+        if websocket.application_state is not WebSocketState.CONNECTING:
+            raise ConfigurationError("join() accepts the socket: leave out `await websocket.accept()`")
         socket = Socket(
             websocket,
             self._limits,
@@ -146,10 +148,11 @@ class Hub:
 
     async def enter(self, socket: Socket, room: str) -> None:
         """Put `socket` into one more room; once back, nothing that is broadcast there is missed."""
+        channel = _channel(room)
         if not room:
             raise ConfigurationError("a room needs a name")
         if room not in self._rooms:
-            self._rooms[room] = Room(self._bus, _channel(room))
+            self._rooms[room] = Room(self._bus, channel)
         self._rooms[room].members.add(socket)
         socket.rooms.add(room)
         await self._rooms[room].listening()
@@ -198,7 +201,7 @@ class Hub:
 
 
 def _channel(room: str) -> str:
-    return f"room:{room}"
+    return f"room:{text('room', room)}"
 
 
 def _choose(offered: Sequence[str], spoken: Sequence[str]) -> str | None:
