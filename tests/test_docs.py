@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,17 @@ def _fences(page: Path) -> list[tuple[int, str]]:
     return found
 
 
+@pytest.fixture
+def root_logger_restored() -> Iterator[None]:
+    """A page may configure logging, as an app does."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("root_logger_restored")
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 async def test_every_fence_of_the_page_runs(
     page: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
