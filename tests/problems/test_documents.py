@@ -19,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from fastapi_prodkit import ProblemError, ProblemMiddleware, Problems
+from tests.stack import BODY_LIMITS
 
 PROBLEM = "application/problem+json"
 CANARY = "canary"
@@ -288,6 +289,7 @@ def test_the_media_type_and_the_length_are_ours_to_say() -> None:
     assert response.json()["status"] == 400
 
 
+@BODY_LIMITS
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_body_over_the_limit_is_a_problem_inside_the_middlewares(declared: bool) -> None:
     app = FastAPI(max_body_size=10)

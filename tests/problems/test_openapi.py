@@ -31,6 +31,7 @@ from fastapi_prodkit import (
     raises,
 )
 from fastapi_prodkit.testing import assert_documented, documented
+from tests.stack import BODY_LIMITS
 
 MEDIA_TYPE = "application/problem+json"
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
@@ -138,6 +139,7 @@ async def _read(request: Request) -> bytes:
     return await request.body()
 
 
+@BODY_LIMITS
 @pytest.mark.parametrize("where", ["app", "router", "route"])
 @pytest.mark.parametrize("path", ["/declared", "/by-itself", "/by-a-dependency"])
 def test_a_route_whose_body_has_a_limit_lists_its_413(where: str, path: str) -> None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from inspect import signature
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
@@ -80,7 +81,8 @@ def wire(url: str, *, protocol: int = 2, on_lost: Callable[[], None] | None = No
 
 def _pool(url: str, protocol: int) -> ConnectionPool:
     """Reads the URL as redis-py does; its pool is used for its connection settings alone."""
-    ours = {**_OURS, "protocol": protocol}
+    known = signature(AbstractConnection).parameters  # redis-py 8.0 has no notifications to be turned off
+    ours = {name: value for name, value in _OURS.items() if name in known} | {"protocol": protocol}
     try:
         parts = urlsplit(url)
         query = urlencode([each for each in parse_qsl(parts.query) if each[0] not in ours])
