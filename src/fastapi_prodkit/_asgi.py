@@ -41,7 +41,10 @@ __all__ = [
 
 
 class Place(IntEnum):
-    """The places from the router outwards; the user's middleware lives below `ERRORS_OUTSIDE`."""
+    """The places from the router outwards; the user's middleware lives below `ERRORS_OUTSIDE`.
+
+    Among it stands what a layer leaves behind that has sunk, a `DOORWAY`: it hands everything on as it is.
+    """
 
     ROUTER = 0
     CACHE = 1
@@ -50,6 +53,7 @@ class Place(IntEnum):
     WITNESS = 4
     ERRORS_INSIDE = 5
     LIMITS = 6
+    DOORWAY = 9
     ERRORS_OUTSIDE = 10
     LOGGING = 11
     FRAME = 12
@@ -154,7 +158,7 @@ def lift(owner: Any, layer: Layer) -> None:
 
     A middleware calls it in its `__init__`, while the stack outside of it is not built yet: the class of
     the outermost middleware is made to finish the job. A move at the first scope would come too late for
-    a middleware that refuses before it calls what is inside. A layer with a method `placed()` is told.
+    a middleware that refuses before it calls what is inside.
 
     :param owner: the app whose stack is being built (`app_of` finds it), or `None` where nobody knows it.
     """
@@ -199,11 +203,7 @@ class _Finish:
 
     def __call__(self, app: ASGIApp, *args: Any, **kwargs: Any) -> ASGIApp:
         self._entry.cls = self.original
-        stack = hoist(self.original(app, *args, **kwargs), self._layer)
-        placed = getattr(self._layer, "placed", None)
-        if placed is not None:
-            placed()
-        return stack
+        return hoist(self.original(app, *args, **kwargs), self._layer)
 
 
 def _hidden(layer: Layer, culprit: object) -> str:

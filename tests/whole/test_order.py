@@ -17,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_prodkit import (
     Cache,
@@ -181,3 +182,44 @@ def test_the_order_of_the_lines_changes_nothing(order: Order) -> None:
     theirs = tuple(each for each in order if each in THEIRS)
     for got, wanted in zip(_seen(order), _expected(theirs), strict=True):
         assert got == wanted
+
+
+class _Raises:
+    """A middleware of the user's that fails."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            raise ValueError("secret")
+        await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        order
+        for order in permutations(("cors", "raises", *OURS))
+        if order.index("cors") > order.index("raises")
+    ],
+)
+def test_those_outside_see_the_answer_to_what_a_middleware_raises(order: Order) -> None:
+    app, records = FastAPI(), list[dict[str, Any]]()
+    lines: dict[str, tuple[Any, dict[str, Any]]] = {
+        "cors": (CORSMiddleware, {"allow_origins": ["*"]}),
+        "raises": (_Raises, {}),
+        "logging": (RequestLoggingMiddleware, {"sink": lambda line, level: records.append(json.loads(line))}),
+        "problems": (ProblemMiddleware, {}),
+        "limits": (RateLimitMiddleware, {}),
+        "cache": (CacheMiddleware, {}),
+    }
+    for name in order:
+        middleware, options = lines[name]
+        app.add_middleware(middleware, **options)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get("/", headers={"Origin": "https://shop.example"})
+    assert answer.json() == {"type": "about:blank", "title": "Internal Server Error", "status": 500}
+    assert answer.headers["access-control-allow-origin"] == "*"
+    [record] = records
+    assert (record["http.response.status_code"], record["exception.type"]) == (500, "builtins.ValueError")

@@ -24,6 +24,7 @@ class CacheMiddleware:
         kilobyte each.
     """
 
+    place = Place.DOORWAY
     installs = Place.CACHE
 
     def __init__(self, app: ASGIApp, *, max_urls: int = 16_384) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from inspect import iscoroutinefunction
+from itertools import takewhile
 from typing import Any
 
 from starlette.exceptions import WebSocketException
@@ -90,12 +91,11 @@ class ProblemMiddleware:
         )
         self._catcher = Catcher(app, self._desk)
         self._guard = Guard(app, self._desk)
-        self._installed = False
+        self._installed = self._guards = False
         self._idle = any(isinstance(node, ProblemMiddleware) for node in layers(app))
         self.app = app if self._idle else sink(app, self._catcher)
         if not self._idle:
             lift(app_of(app), self)
-            self.placed()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not self._installed or self._idle:
@@ -104,7 +104,7 @@ class ProblemMiddleware:
         if send_raises(scope):
             send = departures_told(send, failures_of(scope))
         response = None
-        if self.app is not self._catcher:  # else no middleware stands between that could raise
+        if self._guards:  # else no middleware stands between that could raise
             response = send = Response(send, failures_of(scope))
         try:
             await self.app(scope, receive, send)
@@ -139,14 +139,14 @@ class ProblemMiddleware:
             await self._guard.refuse(exc, scope, socket)
         _show_tests(scope, failures_of(scope))
 
-    def placed(self) -> None:
-        """Guard each of the user's middlewares that stands inside another."""
-        outer, *nodes = layers(self.app)
-        for node in nodes:
-            if place_of(node) is not None:
-                break
-            if not isinstance(outer, Guard) and not isinstance(node, Guard):
-                outer.app = Guard(node, self._desk, self._catcher.owner)
+    def _guard_each(self) -> None:
+        """Guard each of the user's middlewares: the outermost here, each other one where it stands."""
+        outer: Any = self
+        for node in takewhile(lambda node: place_of(node) in (None, Place.DOORWAY), layers(self.app)):
+            if place_of(node) is None:
+                if self._guards:
+                    outer.app = Guard(node, self._desk)
+                self._guards = True
             outer = node
 
     def _install(self, app: Any) -> None:
@@ -158,6 +158,7 @@ class ProblemMiddleware:
         self._furnish(app, self._catcher)
         document_problems(app, problems=self.problems)
         self._guard.owner = app
+        self._guard_each()
         for node in layers(app.middleware_stack):
             if isinstance(node, Guard):
                 node.owner = app

@@ -38,6 +38,7 @@ class RateLimitMiddleware:
     :param legacy_headers: send `X-RateLimit-Limit`, `-Remaining` and `-Reset` as well.
     """
 
+    place = Place.DOORWAY
     limits_requests = True
 
     def __init__(
