@@ -122,3 +122,25 @@ async def test_a_room_is_one_subscription_per_process_and_ends_with_its_last_mem
         async with asyncio.timeout(5):
             while redis_server.command("PUBSUB", "CHANNELS", "prodkit:room:*") != "*0\r\n":
                 await asyncio.sleep(0.01)
+
+
+async def test_a_socket_that_has_ended_enters_no_more_rooms(redis_server: RedisServer) -> None:
+    app = FastAPI()
+    done = asyncio.Event()
+    async with RedisBackend(redis_server.url) as backend, Hub(backend.bus) as hub:
+
+        @app.websocket("/")
+        async def roam(websocket: WebSocket) -> None:
+            async with hub.join(websocket) as member:
+                await member.wait_ended()
+                async for room in member:  # what was said before
+                    await hub.enter(member, room)
+            done.set()
+
+        async with serving(hub, app) as server:
+            client = await server.connect("/")
+            await client.send("a")
+            await client.connection.close()
+            async with asyncio.timeout(5):
+                await done.wait()
+        assert redis_server.command("PUBSUB", "CHANNELS", "prodkit:room:*") == "*0\r\n"

@@ -151,6 +151,8 @@ class Hub:
         channel = _channel(room)
         if not room:
             raise ConfigurationError("a room needs a name")
+        if socket.close_code is not None:  # what its client said before it left may still be handled
+            return
         if room not in self._rooms:
             self._rooms[room] = Room(self._bus, channel)
         self._rooms[room].members.add(socket)
