@@ -335,6 +335,27 @@ async def test_an_endpoint_that_only_sends_learns_that_the_client_left(memory: M
             await left.wait()
 
 
+async def test_an_endpoint_that_reads_no_more_learns_that_the_client_left(memory: MemoryBackend) -> None:
+    said, left = asyncio.Event(), asyncio.Event()
+
+    async def greet(member: Socket) -> None:
+        assert await anext(member) == 0
+        await said.wait()
+        await member.wait_ended()
+        left.set()
+
+    hub = Hub(memory.bus, close_timeout=0.05)
+    async with hub, serving(hub, app_of(hub, greet)) as server:
+        client = await server.connect("/")
+        for number in range(20):  # more than wait to be read
+            await client.send(number)
+        await (await client.connection.ping())
+        said.set()
+        await client.connection.close()
+        async with asyncio.timeout(5):
+            await left.wait()
+
+
 async def test_sending_to_a_socket_that_ended_ends_the_endpoint_quietly(
     memory: MemoryBackend, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,8 +11,8 @@ __all__ = ["Inbox"]
 class Inbox:
     """A short queue that makes the client wait while the endpoint is busy.
 
-    An endpoint that only sends never reads. Once that has gone on for `patience` seconds with the queue full,
-    what comes is dropped: the end of the connection has to be noticed behind it.
+    An endpoint that only sends never reads, or no more. Once that has gone on for `patience` seconds with the
+    queue full, what comes is dropped: the end of the connection has to be noticed behind it.
     """
 
     def __init__(self, *, max_pending: int = 16, patience: float) -> None:
@@ -26,8 +26,8 @@ class Inbox:
     async def put(self, message: str) -> None:
         """Queue `message`, once there is space."""
         try:
-            async with asyncio.timeout(None if self._read else self._patience):
-                while len(self._messages) >= self._max_pending and not self._ended:
+            while len(self._messages) >= self._max_pending and not self._ended:
+                async with asyncio.timeout(None if self._read else self._patience):
                     await self._wait()
         except TimeoutError:
             self._patience = 0
@@ -45,6 +45,11 @@ class Inbox:
             await self._wait()
         self._changed.set()
         return self._messages.popleft()
+
+    def rest(self) -> None:
+        """Whoever read waits for the end now, unless more is read."""
+        self._read = False
+        self._changed.set()
 
     def end(self, *, discard: bool) -> None:
         """Nothing more comes; `discard` what is still unread."""

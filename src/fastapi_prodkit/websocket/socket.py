@@ -115,7 +115,8 @@ class Socket:
             await asyncio.wait([self._closing])
 
     async def wait_ended(self) -> None:
-        """Wait until the socket ends: for an endpoint that only sends."""
+        """Wait until the socket ends: for an endpoint that only sends, or has read all that it wants."""
+        self._inbox.rest()
         await self._ended.wait()
 
     def offer(self, text: str) -> None:
