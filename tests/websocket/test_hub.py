@@ -228,6 +228,8 @@ async def test_a_message_of_exactly_the_limit_is_read(memory: MemoryBackend) -> 
         (ProblemError(404, "ö" * 100), 4404, "ö" * 61),
         (ProblemError(503, "Away."), 1011, ""),
         (UnavailableError("the store is away"), 1013, "Try again later."),
+        (WebSocketException(1006, "no frame may carry it"), 1011, ""),
+        (WebSocketException(999), 1011, ""),
     ],
 )
 async def test_an_error_after_the_handshake_is_a_close_code(
@@ -242,6 +244,18 @@ async def test_an_error_after_the_handshake_is_a_close_code(
         assert await client.closed() == (code, reason)
     logged = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(logged) == (1 if code == 1011 else 0)
+
+
+@pytest.mark.parametrize("code", [1005, 1006, 1015, 2999, 5000, "1000"])
+async def test_a_close_code_that_no_frame_may_carry_is_refused(code: Any, memory: MemoryBackend) -> None:
+    async def leave(member: Socket) -> None:
+        with pytest.raises(ConfigurationError, match="code="):
+            await member.close(code)
+        await member.close(4999, "a good one")
+
+    async with Hub(memory.bus) as hub, serving(hub, app_of(hub, leave)) as server:
+        client = await server.connect("/")
+        assert await client.closed() == (4999, "a good one")
 
 
 async def test_the_end_of_the_block_says_goodbye_after_everything_sent(memory: MemoryBackend) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "UNAUTHORIZED",
     "code_of",
     "fitting",
+    "is_sendable",
 ]
 
 NORMAL = 1000
@@ -34,6 +35,7 @@ TRY_LATER = (
 )
 UNAUTHORIZED = 3000
 
+_STANDARD = frozenset(range(1000, 1015)) - {1004, 1005, 1006}
 _BY_STATUS = {401: UNAUTHORIZED, 403: 3003, 408: 3008}
 
 
@@ -43,13 +45,18 @@ def code_of(error: Exception) -> tuple[int, str]:
     The HTTP statuses with a registered code get that (3000, 3003, 3008); other 4xx become 4000 + status,
     in the range for private use. A place that is away is 1013, "try again later"; anything else is 1011.
     """
-    if isinstance(error, WebSocketException):
+    if isinstance(error, WebSocketException) and is_sendable(error.code):
         return error.code, error.reason or ""
     if isinstance(error, UnavailableError):
         return TRY_LATER, "Try again later."
     if isinstance(error, HTTPException) and 400 <= error.status_code < 500:
         return _BY_STATUS.get(error.status_code, 4000 + error.status_code), str(error.detail)
     return FAILED, ""
+
+
+def is_sendable(code: object) -> bool:
+    """Whether a close frame may carry it: 1004 to 1006 and 1015 never travel."""
+    return isinstance(code, int) and (code in _STANDARD or 3000 <= code <= 4999)
 
 
 def fitting(reason: str) -> str:

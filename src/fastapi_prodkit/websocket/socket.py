@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic_core import from_json, to_json
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from ..errors import ConfigurationError
 from . import codes
 from .gap import GapCalls
 from .inbox import Inbox
@@ -109,7 +110,12 @@ class Socket:
         await asyncio.sleep(0)  # writing may not have waited: a loop of sends would starve everyone else
 
     async def close(self, code: int = codes.NORMAL, reason: str = "") -> None:
-        """Say goodbye once everything queued is written, waiting `close_timeout` seconds at most."""
+        """Say goodbye once everything queued is written, waiting `close_timeout` seconds at most.
+
+        :raises ConfigurationError: for a code that no close frame may carry.
+        """
+        if not codes.is_sendable(code):
+            raise ConfigurationError(f"code={code!r} may not be sent: give 1000, or one from 3000 to 4999")
         self.end(code, reason)
         if self._closing is not None:
             await asyncio.wait([self._closing])
