@@ -230,6 +230,8 @@ async def test_a_message_of_exactly_the_limit_is_read(memory: MemoryBackend) -> 
         (UnavailableError("the store is away"), 1013, "Try again later."),
         (WebSocketException(1006, "no frame may carry it"), 1011, ""),
         (WebSocketException(999), 1011, ""),
+        (ExceptionGroup("of a TaskGroup", [ProblemError(403, "Not yours.")]), 3003, "Not yours."),
+        (ExceptionGroup("of a TaskGroup", [ProblemError(403), KeyError("a secret")]), 1011, ""),
     ],
 )
 async def test_an_error_after_the_handshake_is_a_close_code(
@@ -389,6 +391,64 @@ async def test_sending_to_a_socket_that_ended_ends_the_endpoint_quietly(
         await client.connection.close()
         async with asyncio.timeout(5):
             await ended.wait()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_a_task_group_that_a_leaving_client_ends_is_no_failure(
+    memory: MemoryBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def chatter(member: Socket) -> None:
+        while True:
+            await member.send("tick")
+
+    async def both(member: Socket) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(chatter(member))
+            group.create_task(listen(member))
+
+    hub = Hub(memory.bus)
+    async with hub, serving(hub, app_of(hub, both)) as server:
+        client = await server.connect("/")
+        await client.connection.close()
+        await server.until_connections(0)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_sending_to_another_socket_that_has_ended_is_a_failure_that_is_told(
+    memory: MemoryBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    members: list[Socket] = []
+
+    async def forward(member: Socket) -> None:
+        members.append(member)
+        async for message in member:
+            await members[0].wait_ended()
+            await members[0].send(message)
+
+    hub = Hub(memory.bus)
+    async with hub, serving(hub, app_of(hub, forward)) as server:
+        first, second = await server.connect("/"), await server.connect("/")
+        await first.connection.close()
+        await second.send("hello")
+        assert await second.closed() == (1011, "")
+    assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
+
+
+async def test_an_endpoint_that_sends_by_itself_and_finds_its_client_gone_ends_quietly(
+    memory: MemoryBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def pour(member: Socket) -> None:
+        while True:
+            await member.websocket.send_text("tick")
+            await asyncio.sleep(0)
+
+    hub = Hub(memory.bus)
+    async with hub, serving(hub, app_of(hub, pour)) as server:
+        client = await server.connect("/")
+        for number in range(40):  # the end is not read, behind what nobody reads
+            await client.send(number)
+        await client.connection.close()
+        await server.until_connections(0)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from starlette.exceptions import HTTPException, WebSocketException
+from starlette.websockets import WebSocketDisconnect
 
+from .._asgi import leaves
 from ..errors import UnavailableError
 
 __all__ = [
@@ -39,14 +41,22 @@ _STANDARD = frozenset(range(1000, 1015)) - {1004, 1005, 1006}
 _BY_STATUS = {401: UNAUTHORIZED, 403: 3003, 408: 3008}
 
 
-def code_of(error: Exception) -> tuple[int, str]:
+def code_of(error: BaseException, *, is_gone: bool) -> tuple[int, str]:
     """The code and the reason that tell a client of an error raised after the handshake.
 
     The HTTP statuses with a registered code get that (3000, 3003, 3008); other 4xx become 4000 + status,
-    in the range for private use. A place that is away is 1013, "try again later"; anything else is 1011.
+    in the range for private use. A place that is away is 1013, "try again later"; anything else is 1011, the
+    disconnect of another socket's client too.
+
+    :param is_gone: whether this one's client is.
     """
     if isinstance(error, WebSocketException) and is_sendable(error.code):
         return error.code, error.reason or ""
+    if isinstance(error, WebSocketDisconnect) and is_gone:
+        return error.code, ""
+    if isinstance(error, BaseExceptionGroup):
+        told = [code_of(each, is_gone=is_gone) for each in leaves(error)]
+        return next((each for each in told if each[0] == FAILED), told[0])
     if isinstance(error, UnavailableError):
         return TRY_LATER, "Try again later."
     if isinstance(error, HTTPException) and 400 <= error.status_code < 500:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal, Self
 
 from pydantic_core import to_json
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketState
 
 from .._arguments import count, function, seconds, text
 from ..errors import ConfigurationError, ProblemError, UnavailableError
@@ -130,13 +130,12 @@ class Hub:
             raise
         try:
             yield socket
-        except WebSocketDisconnect as error:
-            socket.end(error.code, tell=False)
         except Exception as error:
-            code, reason = codes.code_of(error)
+            is_gone = socket.is_gone
+            code, reason = codes.code_of(error, is_gone=is_gone)
             if code == codes.FAILED:
                 logger.exception("a WebSocket endpoint failed")
-            socket.end(code, reason)
+            socket.end(code, reason, tell=not is_gone)
         except asyncio.CancelledError:
             socket.end(codes.RESTART)
             if not socket.was_interrupted():

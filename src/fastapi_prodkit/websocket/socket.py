@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from pydantic_core import from_json, to_json
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from ..errors import ConfigurationError
 from . import codes
@@ -81,6 +81,12 @@ class Socket:
     def close_code(self) -> int | None:
         """The close code, once the socket has ended."""
         return self._code
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has ended, or an endpoint that used `websocket` itself found the client gone."""
+        states = (self.websocket.client_state, self.websocket.application_state)
+        return self._code is not None or WebSocketState.DISCONNECTED in states
 
     def __aiter__(self) -> Self:
         return self
