@@ -164,6 +164,18 @@ async def test_models_travel_as_their_json(memory: MemoryBackend) -> None:
         assert await client.json() == {"number": 7}
 
 
+async def test_a_number_that_json_has_not_travels_as_null(memory: MemoryBackend) -> None:
+    async def echo(member: Socket) -> None:
+        await member.send([float("nan"), float("inf")])
+        await listen(member)
+
+    async with Hub(memory.bus) as hub, serving(hub, app_of(hub, echo)) as server:
+        client = await server.connect("/")
+        assert await client.json() == [None, None]
+        await hub.broadcast("a", [float("nan"), float("inf")])
+        assert await client.json() == [None, None]
+
+
 async def test_the_hub_is_a_dependency_that_a_test_overrides(memory: MemoryBackend) -> None:
     hub, other = Hub(memory.bus), Hub(memory.bus)
     app = FastAPI()

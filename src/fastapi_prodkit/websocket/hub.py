@@ -173,12 +173,12 @@ class Hub:
     async def broadcast(self, room: str, data: Any) -> bool:
         """Send `data` as JSON to everyone in `room`, in every process.
 
-        Anything that pydantic serialises may be sent.
+        Anything that pydantic serialises may be sent; `NaN` becomes `null`.
 
         :return: `True` if the bus took it; `False` if it is away and only the sockets of this process
             were reached. It is logged and never raised: what was done is done.
         """
-        message = mark(to_json(data))
+        message = mark(to_json(data, inf_nan_mode="null"))
         try:
             await self._bus.publish(_channel(room), message)
         except UnavailableError as error:

@@ -104,11 +104,11 @@ class Socket:
     async def send(self, data: Any) -> None:
         """Send `data` as JSON to this client alone; waits while its queue is full.
 
-        Anything that pydantic serialises may be sent.
+        Anything that pydantic serialises may be sent; `NaN` becomes `null`.
 
         :raises WebSocketDisconnect: if the socket has ended.
         """
-        text = to_json(data).decode()
+        text = to_json(data, inf_nan_mode="null").decode()
         await self._outbox.space()
         if self._code is not None:
             raise WebSocketDisconnect(self._code)
