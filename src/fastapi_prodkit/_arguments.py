@@ -20,6 +20,7 @@ __all__ = [
     "function",
     "functions",
     "instance",
+    "moment",
     "names",
     "plain_function",
     "seconds",
@@ -48,6 +49,13 @@ def seconds(argument: str, given: Any, *, zero: bool = False, endless: bool = Fa
         )
     length: float = given
     return length
+
+
+def moment(argument: str, given: Any) -> float:
+    """A time; infinity is never."""
+    if isinstance(given, bool) or not isinstance(given, int | float) or math.isnan(given):
+        raise ConfigurationError(f"{argument}={given!r} is no time: give seconds since the epoch")
+    return given
 
 
 def fraction(argument: str, given: Any) -> float:

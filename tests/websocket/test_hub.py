@@ -621,6 +621,25 @@ def test_an_option_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
         Hub(**{"bus": MemoryBackend().bus, **options})
 
 
+@pytest.mark.parametrize("options", [{"expires": None}, {"expires": float("nan")}, {"subprotocols": "chat"}])
+async def test_an_argument_that_cannot_be_meant_is_refused_before_the_handshake(
+    options: dict[str, Any], memory: MemoryBackend
+) -> None:
+    hub = Hub(memory.bus)
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def endpoint(websocket: WebSocket) -> None:
+        with pytest.raises(ConfigurationError, match=next(iter(options))):
+            async with hub.join(websocket, "a", **options):
+                pass
+        raise ProblemError(404, "No such room.")
+
+    async with hub, serving(hub, app) as server:
+        with pytest.raises(InvalidStatus):
+            await server.connect("/")
+
+
 async def test_a_room_without_a_name_is_refused_before_the_handshake(memory: MemoryBackend) -> None:
     hub = Hub(memory.bus)
     app = FastAPI()

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic_core import to_json
 from starlette.websockets import WebSocket, WebSocketState
 
-from .._arguments import count, function, seconds, text
+from .._arguments import count, function, moment, names, seconds, text
 from ..errors import ConfigurationError, ProblemError, UnavailableError
 from ..typing import Bus
 from . import codes
@@ -107,9 +107,12 @@ class Hub:
         :param on_gap: called when messages may have been missed, because the bus was away or this process
             too slow: the place to send the present state again.
         :raises ProblemError: 503 before the handshake, while the hub closes.
-        :raises ConfigurationError: if the hub was not entered, or the socket is accepted already.
+        :raises ConfigurationError: if the hub was not entered, the socket is accepted already, or an argument
+            cannot be meant.
         """
         self._check_open()
+        names("subprotocols", subprotocols)
+        moment("expires", expires)
         if websocket.application_state is not WebSocketState.CONNECTING:
             raise ConfigurationError("join() accepts the socket: leave out `await websocket.accept()`")
         socket = Socket(
