@@ -596,6 +596,30 @@ async def test_a_room_that_is_no_name_is_refused(memory: MemoryBackend, room: An
                 pass
 
 
+async def test_an_on_gap_that_finds_a_place_away_is_called_until_it_is_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls = 0
+
+    async def catch_up(member: Socket) -> None:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise UnavailableError("the store is away")
+        await member.send("the present state")
+
+    async def start(member: Socket) -> None:
+        member.tell_gap()
+        await member.wait_ended()
+
+    hub = Hub(MemoryBackend().bus)
+    async with hub, serving(hub, app_of(hub, start, on_gap=catch_up)) as server:
+        client = await server.connect("/")
+        assert await client.json() == "the present state"
+    assert calls == 3
+    assert caplog.text.count("the store is away") == 1
+
+
 async def test_a_hub_that_was_not_entered_says_so(memory: MemoryBackend) -> None:
     hub = Hub(memory.bus)
     with pytest.raises(ConfigurationError, match="hub is not open"):
