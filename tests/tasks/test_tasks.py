@@ -2,6 +2,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Annotated, Any
@@ -112,6 +113,40 @@ async def test_a_full_queue_refuses_and_has_room_again_later() -> None:
         tasks.spawn(work)
 
 
+async def test_a_full_queue_refuses_other_threads_too() -> None:
+    release = asyncio.Event()
+    accepted = 0
+
+    def flood() -> None:
+        nonlocal accepted
+        with suppress(TasksFullError):
+            while accepted < 100:
+                tasks.spawn(release.wait)
+                accepted += 1
+
+    async with Tasks(max_concurrency=1, max_pending=2) as tasks:
+        thread = threading.Thread(target=flood)
+        thread.start()
+        thread.join()
+        release.set()
+    assert accepted == 3
+
+
+async def test_what_another_thread_spawned_a_moment_before_the_close_is_finished() -> None:
+    done: list[int] = []
+
+    async def work(number: int) -> None:
+        await asyncio.sleep(0)
+        done.append(number)
+
+    async with Tasks(max_concurrency=1) as tasks:
+        for number in range(3):
+            thread = threading.Thread(target=tasks.spawn, args=(work, number))
+            thread.start()
+            thread.join()
+    assert done == [0, 1, 2]
+
+
 def _busy_app(middleware: bool) -> FastAPI:
     tasks = Tasks(max_concurrency=1, max_pending=0, drain_timeout=0)
     app = FastAPI(lifespan=Resources(tasks))
@@ -206,6 +241,45 @@ async def test_what_does_not_finish_in_time_is_cancelled_awaited_and_named(
             tasks.spawn(spawned)
     assert cleaned == ["export", "export"]
     assert _messages(caplog) == ["tasks lost when the app stopped: mail (3), export (2)"]
+
+
+async def test_what_a_cancelled_task_spawns_is_cancelled_and_named_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    async def last_words() -> None:
+        try:
+            await forever()
+        finally:
+            tasks.spawn(forever)
+
+    async with Tasks(drain_timeout=0.01) as tasks:
+        tasks.spawn(last_words)
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert _messages(caplog) == [
+        f"tasks lost when the app stopped: {name} (1)" for name in ("last_words", "forever")
+    ]
+
+
+async def test_a_task_that_ignores_its_cancellation_is_named_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi_prodkit.tasks.tasks._CANCEL_TIMEOUT", 0.01)
+    enough = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not enough.is_set():
+            with suppress(asyncio.CancelledError):
+                await enough.wait()
+
+    async with Tasks(drain_timeout=0.01) as tasks:
+        tasks.spawn(stubborn)
+        await tasks.drain()
+    enough.set()
+    assert _messages(caplog) == ["tasks lost when the app stopped: stubborn (1)"]
 
 
 async def test_a_plain_function_that_does_not_end_is_named_and_not_waited_for(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
 from functools import partial
+from threading import RLock
 from typing import Any, NamedTuple, ParamSpec, Self
 
 from .._arguments import count, seconds
@@ -77,10 +78,11 @@ class Tasks:
         self._drain_timeout = seconds("drain_timeout", drain_timeout, zero=True, endless=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._deadline: float | None = None
-        self._is_giving_up = False
         self._threads: ThreadPoolExecutor | None = None
+        self._lock = RLock()  # reentrant: a finaliser that spawns may run while it is held
         self._pending: deque[_Pending] = deque()
         self._running: set[asyncio.Task[None]] = set()
+        self._given_up: set[asyncio.Task[None]] = set()
 
     async def __call__(self) -> Self:
         return self
@@ -100,18 +102,21 @@ class Tasks:
                 f"spawn() was given a {type(func).__name__}: hand over a function and its arguments, as in "
                 "spawn(send, address)"
             )
-        loop = self._loop
-        if loop is None:
-            raise ConfigurationError(
-                "these Tasks are not open: hand them to Resources(tasks), or use `async with tasks:`"
-            )
-        if len(self._pending) >= self._max_pending and len(self._running) >= self._max_concurrency:
-            raise TasksFullError(self._max_pending)
         task = _Pending(_name_of(func), partial(func, *args, **kwargs), copy_context())
-        if _is_running_here(loop):
-            self._admit(task)
-        else:
-            loop.call_soon_threadsafe(self._admit, task)
+        with self._lock:
+            loop = self._loop
+            if loop is None:
+                raise ConfigurationError(
+                    "these Tasks are not open: hand them to Resources(tasks), or use `async with tasks:`"
+                )
+            if len(self._pending) + len(self._running) >= self._max_pending + self._max_concurrency:
+                raise TasksFullError(self._max_pending)
+            is_here = _is_running_here(loop)
+            if not is_here:
+                loop.call_soon_threadsafe(self._start_pending)
+            self._pending.append(task)
+        if is_here:
+            self._start_pending()
 
     async def drain(self) -> None:
         """Finish all, what it spawns meanwhile included; after `drain_timeout` seconds cancel the rest.
@@ -123,7 +128,8 @@ class Tasks:
             self._deadline = loop.time() + self._drain_timeout
         try:
             async with asyncio.timeout_at(self._deadline):
-                while self._running:
+                while self._pending or self._running:
+                    self._start_pending()
                     await asyncio.wait(self._running)
         except TimeoutError:
             pass
@@ -142,27 +148,28 @@ class Tasks:
         try:
             await self.drain()
         finally:
-            self._loop = None
-            if self._threads is not None:
-                self._threads.shutdown(wait=False, cancel_futures=True)
+            with self._lock:
+                self._loop = None
+            try:
+                await self._give_up()  # what was spawned in the meantime
+            finally:
+                if self._threads is not None:
+                    self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _admit(self, task: _Pending) -> None:
-        if len(self._running) < self._max_concurrency:
-            self._start(task)
-        else:
-            self._pending.append(task)
-
-    def _start(self, pending: _Pending) -> None:
-        task = asyncio.get_running_loop().create_task(
-            self._run(pending), name=pending.name, context=pending.context
-        )
-        self._running.add(task)
-        task.add_done_callback(self._finish)
+    def _start_pending(self) -> None:
+        with self._lock:
+            while self._pending and len(self._running) < self._max_concurrency:
+                pending = self._pending.popleft()
+                task = asyncio.get_running_loop().create_task(
+                    self._run(pending), name=pending.name, context=pending.context
+                )
+                self._running.add(task)
+                task.add_done_callback(self._finish)
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        if self._pending:
-            self._start(self._pending.popleft())
+        self._given_up.discard(task)
+        self._start_pending()
 
     async def _run(self, pending: _Pending) -> None:
         try:
@@ -174,7 +181,7 @@ class Tasks:
             if inspect.isawaitable(result):  # a lambda around an async function
                 await result
         except asyncio.CancelledError:
-            if not self._is_giving_up:
+            if asyncio.current_task() not in self._given_up:
                 logger.warning("the task %s was cancelled", pending.name)
             raise
         except Exception:
@@ -182,19 +189,20 @@ class Tasks:
 
     async def _give_up(self) -> None:
         """Cancel what is left and wait for it, then say what was lost."""
-        lost = [task.get_name() for task in self._running] + [pending.name for pending in self._pending]
-        self._pending.clear()
-        self._is_giving_up = True
+        with self._lock:
+            pending, self._pending = self._pending, deque()
+        running = self._running - self._given_up  # one that ignores its cancellation was named and waited for
+        self._given_up |= running
+        for task in running:
+            task.cancel()
+        lost = [task.get_name() for task in running] + [each.name for each in pending]
         try:
-            for task in self._running:
-                task.cancel()
-            if self._running:
-                await asyncio.wait(self._running, timeout=_CANCEL_TIMEOUT)
+            if running:
+                await asyncio.wait(running, timeout=_CANCEL_TIMEOUT)
         finally:
-            self._is_giving_up = False
-        if lost:
-            names = ", ".join(f"{name} ({count})" for name, count in Counter(lost).most_common())
-            logger.error("tasks lost when the app stopped: %s", names)
+            if lost:
+                names = ", ".join(f"{name} ({count})" for name, count in Counter(lost).most_common())
+                logger.error("tasks lost when the app stopped: %s", names)
 
 
 def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
