@@ -55,6 +55,14 @@ async def test_a_failure_is_logged_once_with_its_name_and_stops_no_other(
     assert "no such address" in caplog.text
 
 
+async def test_a_plain_function_that_raises_stop_iteration_fails_like_any_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Tasks(drain_timeout=0.2) as tasks:
+        tasks.spawn(next, iter(()))
+    assert _messages(caplog) == ["the task next failed"]
+
+
 async def test_a_task_and_its_error_keep_the_context_of_the_caller() -> None:
     seen: list[str] = []
 

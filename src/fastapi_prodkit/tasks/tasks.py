@@ -177,7 +177,7 @@ class Tasks:
                 await pending.call()
                 return
             loop = asyncio.get_running_loop()
-            result = await loop.run_in_executor(self._threads, copy_context().run, pending.call)
+            result = await loop.run_in_executor(self._threads, copy_context().run, _whole, pending.call)
             if inspect.isawaitable(result):  # a lambda around an async function
                 await result
         except asyncio.CancelledError:
@@ -210,6 +210,13 @@ def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
         return asyncio.get_running_loop() is loop
     except RuntimeError:
         return False
+
+
+def _whole(call: partial[Any]) -> Any:
+    try:
+        return call()
+    except StopIteration as error:  # no future carries it: whoever awaits it would wait for ever
+        raise RuntimeError("the function raised StopIteration") from error
 
 
 def _is_async(func: Any) -> bool:
