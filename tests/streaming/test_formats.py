@@ -90,6 +90,14 @@ def test_an_event_stream_asks_not_to_be_stored_nor_buffered() -> None:
     assert headers["x-shop"] == "1"
 
 
+def test_a_header_that_is_given_takes_the_place_of_ours_in_any_case() -> None:
+    given = {"cache-control": "private", "X-ACCEL-BUFFERING": "yes"}
+    headers = EventStreamResponse([], headers=given).headers
+    assert (headers.getlist("cache-control"), headers.getlist("x-accel-buffering")) == (["private"], ["yes"])
+    table = CSVResponse([], filename="a.csv", headers={"content-disposition": "inline"})
+    assert table.headers.getlist("content-disposition") == ["inline"]
+
+
 async def test_mappings_name_the_columns_by_the_first_of_them() -> None:
     body = await _body(CSVResponse([{"id": 1, "name": "a,b"}, {"name": 'say "hi"', "id": 2}, {"id": 3}]))
     assert body == b'id,name\r\n1,"a,b"\r\n2,"say ""hi"""\r\n3,\r\n'
@@ -157,6 +165,7 @@ async def test_cells_that_a_spreadsheet_would_run_are_made_text_on_request() -> 
         ("aufträge.csv", "attachment; filename*=utf-8''auftr%C3%A4ge.csv"),
         ('a"b.csv', "attachment; filename*=utf-8''a%22b.csv"),
         ("a\r\nSet-Cookie: x", "attachment; filename*=utf-8''a%0D%0ASet-Cookie%3A%20x"),
+        ("a\0b\x7f.csv", "attachment; filename*=utf-8''a%00b%7F.csv"),
     ],
 )
 def test_a_filename_is_quoted_for_the_header(filename: str, disposition: str) -> None:

@@ -50,17 +50,16 @@ class CSVResponse(StreamResponse):
     ) -> None:
         if header is not None:
             names("header", header)
-        if filename is not None:
-            text("filename", filename)
-        disposition = {"Content-Disposition": _attachment(filename)} if filename is not None else {}
         super().__init__(
             items,
             status_code,
-            {**disposition, **(headers or {})},
+            headers,
             send_timeout=send_timeout,
             drain_timeout=drain_timeout,
             background=background,
         )
+        if filename is not None:
+            self.headers.setdefault("Content-Disposition", _attachment(text("filename", filename)))
         self._header = header
         self._escape = escape_formulas
         if header is not None:
@@ -123,7 +122,6 @@ def _inert(cell: Any) -> Any:
 
 
 def _attachment(filename: str) -> str:
-    plain = filename.encode("ascii", "replace").decode()
-    if plain == filename and not set(filename) & set('"\\\r\n'):
+    if filename.isascii() and filename.isprintable() and not set(filename) & set('"\\'):
         return f'attachment; filename="{filename}"'
     return f"attachment; filename*=utf-8''{quote(filename, safe='')}"

@@ -50,11 +50,13 @@ class EventStreamResponse(StreamResponse):
         super().__init__(
             items,
             status_code,
-            {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **(headers or {})},
+            headers,
             send_timeout=send_timeout,
             drain_timeout=drain_timeout,
             background=background,
         )
+        self.headers.setdefault("Cache-Control", "no-store")
+        self.headers.setdefault("X-Accel-Buffering", "no")
         self.heartbeat = seconds("heartbeat", heartbeat, endless=True)
         self.headers_after = seconds("headers_after", headers_after, endless=True)
 
