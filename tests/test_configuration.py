@@ -43,7 +43,7 @@ from fastapi_prodkit import (
     TrustedProxies,
     problem,
 )
-from fastapi_prodkit.auth import cookie
+from fastapi_prodkit.auth import cookie, query
 from fastapi_prodkit.backends.memory import MemoryBus, MemoryCounters, MemoryStore
 from fastapi_prodkit.rate_limit import Ban, by_address
 from fastapi_prodkit.request_logging import Bodies, FlightRecorder, LineFormatter, QueueSink
@@ -300,23 +300,39 @@ TRIED: dict[str, _Tried] = {
             "leeway": [301, math.inf, *NOT_SECONDS],
             "required": ["", [""], 5, [5]],
             "types": [[], "JWT", 5, [5]],
-            "sources": [[], [object()], 5],
+            "sources": [[], [object()], [_value], 5],
             "max_size": [127, *COUNT],
             "realm": ['quo"te', "ü", "a\n", 5],
             "scheme_name": TEXT,
-            "clock": FUNCTION,
+            "clock": [_value, *FUNCTION],
         },
     ),
     "JWTAuth.issue": (
         JWTAuth.issue,
         lambda **options: JWTAuth(SECRET, algorithms=["HS256"]).issue("ada", **{"ttl": 60, **options}),
-        {"ttl": FINITE, "scopes": NAMES},
+        {"ttl": FINITE, "scopes": [["two words"], [""], *NAMES]},
     ),
     "cookie": (
         cookie,
-        lambda **options: cookie("token", **options),
-        {"allowed_origins": [[], "https://shop.example", ["*"], ["shop.example"], ["https://a/b"], 5, [5]]},
+        lambda name="token", allowed_origins=("https://shop.example",): cookie(
+            name, allowed_origins=allowed_origins
+        ),
+        {
+            "name": ["", "two words", *TEXT],
+            "allowed_origins": [
+                *[[], "https://shop.example", ["*"], ["shop.example"], ["https://a/b"], 5, [5]],
+                *[
+                    ["https://a:443"],
+                    ["http://a:80"],
+                    ["https://ü.example"],
+                    ["https://u@a"],
+                    ["https://a:x"],
+                ],
+                *[["https://[a"], ["https://*.a"], ["https://"], [""]],
+            ],
+        },
     ),
+    "query": (query, query, {"name": ["", *TEXT]}),
     "Hub": (
         Hub,
         lambda bus=PLACE.bus, **options: Hub(bus, **options),
@@ -327,7 +343,7 @@ TRIED: dict[str, _Tried] = {
             "max_message_size": COUNT,
             "send_timeout": FINITE,
             "close_timeout": FINITE,
-            "clock": FUNCTION,
+            "clock": [_value, *FUNCTION],
         },
     ),
     "Resources": (
@@ -344,7 +360,7 @@ TRIED: dict[str, _Tried] = {
         Health,
         lambda checks=None, **options: Health(checks, **options),
         {
-            "checks": [[print], {"database": print}, {"database": None}],
+            "checks": [{"database": print}, {"database": None}, {5: _value}, [print], 5],
             "timeout": SECONDS,
             "prefix": ["health", "/health/", *TEXT],
         },

@@ -143,6 +143,21 @@ async def test_a_token_in_the_query_is_in_no_line_of_uvicorn(caplog: pytest.LogC
     assert not any(token in line for line in lines)
 
 
+def test_a_query_parameter_may_have_any_name() -> None:
+    client, token = client_of(query("schlüssel & €"))
+    assert client.get("/", params={"schlüssel & €": token, "page": 7}).json() == ["ada", 7]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://shop.example", "http://localhost:8000", "http://[::1]:3000", "https://xn--9ca.example"],
+)
+def test_an_origin_is_compared_as_browsers_send_it(origin: str) -> None:
+    client, token = client_of(cookie("session", allowed_origins=[origin]))
+    client.cookies.set("session", token)
+    assert client.post("/", headers={"Origin": origin}).status_code == 200
+
+
 def test_a_source_of_your_own_is_a_function() -> None:
     def from_header(connection: HTTPConnection) -> str | None:
         return connection.headers.get("x-token")

@@ -16,7 +16,7 @@ from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
-from .._arguments import count, function, functions, names, seconds, text
+from .._arguments import count, functions, names, plain_function, seconds, text
 from ..errors import ConfigurationError, ProblemError
 from .claims import Claims, InvalidTokenError, read_claims
 from .compact import decode, encode
@@ -87,10 +87,12 @@ class JWTAuth(SecurityBase):
         self._required = frozenset({"sub", "exp", *_names("required", required)})
         self._type = next(iter(types))
         self._types = frozenset(each.lower().removeprefix("application/") for each in types)
-        self._sources: tuple[TokenSource, ...] = functions("sources", sources)
+        self._sources: tuple[TokenSource, ...] = tuple(
+            plain_function("sources", each) for each in functions("sources", sources)
+        )
         self._max_size = count("max_size", max_size, least=128)
         self._realm = realm
-        self._clock = function("clock", clock)
+        self._clock = plain_function("clock", clock)
 
     async def __call__(self, connection: HTTPConnection, scopes: SecurityScopes) -> Claims:
         """The dependency. `Security(auth, scopes=["orders:write"])` is understood too."""
@@ -164,8 +166,11 @@ class JWTAuth(SecurityBase):
         now = int(self._clock())
         payload: dict[str, Any] = {"sub": sub, "iat": now, "jti": secrets.token_urlsafe(12), **claims}
         payload["exp"] = now + math.ceil(ttl)
-        if scope := " ".join(names("scopes", scopes)):
-            payload["scope"] = scope
+        granted = names("scopes", scopes)
+        if not all(_SCOPE.fullmatch(scope) for scope in granted):
+            raise ConfigurationError(f"scopes={granted!r}: each is ASCII without spaces and quotes")
+        if granted:
+            payload["scope"] = " ".join(granted)
         if self._issuers:
             payload.setdefault("iss", min(self._issuers))
         if self._audiences:

@@ -5,16 +5,21 @@ A source of your own is one more function in the list `JWTAuth(sources=[...])`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from hashlib import sha256
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import quote_plus, unquote_plus
 
 from starlette.requests import HTTPConnection
 
-from .._arguments import names
+from .._arguments import field_name, names, text
 from ..errors import ConfigurationError, ProblemError
 
 __all__ = ["TokenSource", "bearer_header", "cookie", "query", "subprotocol"]
+
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?", re.IGNORECASE
+)
 
 TokenSource = Callable[[HTTPConnection], str | None]
 
@@ -47,8 +52,9 @@ def cookie(name: str, *, allowed_origins: Collection[str]) -> TokenSource:
     something, has to name its origin; a `GET` or `HEAD` may come without.
 
     :param allowed_origins: such as `https://shop.example`, scheme and port included.
-    :raises ConfigurationError: for what is no origin; `*` is none.
+    :raises ConfigurationError: for what is no origin as browsers send it; `*` is none.
     """
+    field_name("name", name)
     origins = frozenset(_origin(each) for each in names("allowed_origins", allowed_origins))
     if not origins:
         raise ConfigurationError("allowed_origins must be a list of at least one origin")
@@ -72,6 +78,8 @@ def query(name: str = "access_token") -> TokenSource:
     URLs end up in logs and histories (RFC 6750 section 5.3). As soon as it is read, a digest takes the
     token's place in the scope, so that uvicorn's own log lines do not have it; a proxy still sees it.
     """
+    if not text("name", name):
+        raise ConfigurationError("name='' is no query parameter: leave it out for 'access_token'")
     key = f"fastapi_prodkit.auth.query.{name}"
 
     def from_query(connection: HTTPConnection) -> str | None:
@@ -82,9 +90,9 @@ def query(name: str = "access_token") -> TokenSource:
                 return None
             scope[key] = hidden = _Hidden(", ".join(values))
             parts = scope["query_string"].decode("latin-1").split("&")
+            shown = f"{quote_plus(name)}=sha256-{hidden.digest}"
             scope["query_string"] = "&".join(
-                f"{name}=sha256-{hidden.digest}" if unquote_plus(part.partition("=")[0]) == name else part
-                for part in parts
+                shown if unquote_plus(part.partition("=")[0]) == name else part for part in parts
             ).encode("latin-1")
         token: str = scope[key].token
         return token
@@ -107,10 +115,11 @@ class _Hidden:
 
 
 def _origin(text: str) -> str:
-    """RFC 6454: a scheme and an authority, nothing after them."""
-    parts = urlsplit(text)
-    if not parts.netloc or f"{parts.scheme}://{parts.netloc}" != text or parts.netloc.startswith("*"):
+    """RFC 6454 section 6.2: a scheme, a host in ASCII, and a port if it is not the scheme's own."""
+    found = _ORIGIN.fullmatch(text)
+    if found is None or (found["scheme"].lower(), found["port"]) in (("http", "80"), ("https", "443")):
         raise ConfigurationError(
-            f"allowed_origins has {text!r}, which is not an origin: write it as https://shop.example"
+            f"allowed_origins has {text!r}, which is no origin as browsers send it: write it as "
+            "https://shop.example, without a port that https has anyway, a foreign name as xn--"
         )
     return text.lower()

@@ -48,6 +48,7 @@ class Health(APIRouter):
             raise ConfigurationError(f"prefix={prefix!r}: write it as '/health', or '' for none")
         instance("checks", checks or {}, Mapping, 'name each, as in Health({"database": ping})')
         for name, ask in (checks or {}).items():
+            text("checks", name)
             if not _is_async(ask):
                 raise ConfigurationError(f"the check {name!r} is no async function: write `async def`")
         super().__init__(prefix=prefix, include_in_schema=include_in_schema, tags=["health"])

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic_core import to_json
 from starlette.websockets import WebSocket, WebSocketState
 
-from .._arguments import count, function, moment, names, seconds, text
+from .._arguments import count, moment, names, plain_function, seconds, text
 from ..errors import ConfigurationError, ProblemError, UnavailableError
 from ..typing import Bus
 from . import codes
@@ -59,7 +59,7 @@ class Hub:
             raise ConfigurationError(f"overflow={overflow!r} must be 'close' or 'drop_oldest'")
         self._bus = bus
         self._limits = Limits(max_pending, overflow, max_message_size, send_timeout, close_timeout)
-        self._clock = function("clock", clock)
+        self._clock = plain_function("clock", clock)
         self._state: Literal["new", "open", "closed"] = "new"
         self._rooms: dict[str, Room] = {}
         self._sockets: set[Socket] = set()
