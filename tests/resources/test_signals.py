@@ -69,6 +69,20 @@ async def test_a_handler_that_someone_else_put_on_top_stays(server_signals: list
     assert signal.getsignal(signal.SIGTERM) is theirs
 
 
+def test_a_handler_on_top_that_passes_signals_on_reaches_the_server_after_the_app_has_ended(
+    server_signals: list[int],
+) -> None:
+    async def run() -> None:
+        async with Resources(notice=60)(FastAPI()):
+            below = signal.getsignal(signal.SIGTERM)
+            assert callable(below)
+            signal.signal(signal.SIGTERM, lambda number, frame: below(number, frame))
+
+    asyncio.run(run())
+    signal.raise_signal(signal.SIGTERM)
+    assert server_signals == [signal.SIGTERM]
+
+
 async def test_a_signal_that_nobody_handles_keeps_its_default() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:

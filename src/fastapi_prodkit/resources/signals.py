@@ -26,10 +26,13 @@ def stop_signals_relayed(begin: Callable[[], None], *, notice: float) -> Iterato
         return
     loop = asyncio.get_running_loop()
     handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
-    told = False
+    told = over = False
 
     def relay(number: int, frame: FrameType | None) -> None:
         nonlocal told
+        if over:  # a handler that someone put on top may still call it
+            handlers[number](number, frame)
+            return
         loop.call_soon_threadsafe(begin)
         if told or not notice:
             handlers[number](number, frame)
@@ -45,6 +48,7 @@ def stop_signals_relayed(begin: Callable[[], None], *, notice: float) -> Iterato
     try:
         yield
     finally:
+        over = True
         for number, handler in handlers.items():
             if signal.getsignal(number) is relay:
                 signal.signal(number, handler)
