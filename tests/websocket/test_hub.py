@@ -154,6 +154,34 @@ async def test_who_left_a_room_hears_nothing_more(memory: MemoryBackend) -> None
         assert await client.json() == "for b"
 
 
+async def test_who_leaves_while_a_crowd_is_told_hears_nothing_more(memory: MemoryBackend) -> None:
+    members: list[Socket] = []
+
+    async def stay(member: Socket) -> None:
+        members.append(member)
+        await listen(member)
+
+    async with Hub(memory.bus) as hub, serving(hub, app_of(hub, stay)) as server:
+        clients = [await server.connect("/") for _ in range(200)]
+        for pause in range(5):  # in one of them half of the crowd is told
+            telling = asyncio.create_task(hub.broadcast("a", "told"))
+            for _ in range(pause):
+                await asyncio.sleep(0)
+            for member in members[1:]:
+                hub.leave(member, "a")
+                member.offer('"left"')
+            await telling
+            assert await clients[0].json() == "told"
+            for member in members[1:]:
+                await hub.enter(member, "a")
+                member.offer('"back"')
+            for client in clients[1:]:
+                heard = [await client.json()]
+                while heard[-1] != "back":
+                    heard.append(await client.json())
+                assert heard in (["left", "back"], ["told", "left", "back"])
+
+
 async def test_models_travel_as_their_json(memory: MemoryBackend) -> None:
     class Order(BaseModel):
         number: int

@@ -57,7 +57,8 @@ class Room:
     async def _deliver(self, marked: bytes) -> None:
         text = marked[_MARK:].decode()
         for count, socket in enumerate(tuple(self.members), 1):
-            socket.offer(text)
+            if socket in self.members:  # it may have left while the loop did something else
+                socket.offer(text)
             if count % _BATCH == 0:
                 await asyncio.sleep(0)
 
