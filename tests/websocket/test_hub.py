@@ -709,6 +709,31 @@ async def test_a_room_without_a_name_is_refused_before_the_handshake(memory: Mem
         assert hub.sockets == 0
 
 
+async def test_a_hub_that_two_apps_share_outlives_the_first_of_them_that_stops(memory: MemoryBackend) -> None:
+    hub = Hub(memory.bus)
+    async with hub, serving(hub) as server:
+        client = await server.connect("/rooms/a")
+        async with hub:
+            pass
+        other = await server.connect("/rooms/a")
+        await hub.broadcast("a", "hello")
+        assert [await client.json(), await other.json()] == ["hello", "hello"]
+
+
+async def test_a_hub_is_refused_by_a_second_event_loop_while_the_first_one_runs(
+    memory: MemoryBackend,
+) -> None:
+    hub = Hub(memory.bus)
+
+    async def enter() -> None:
+        async with hub:
+            pass
+
+    async with hub:
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            await asyncio.to_thread(asyncio.run, enter())
+
+
 async def test_one_hub_serves_one_loop_after_another(memory: MemoryBackend) -> None:
     hub = Hub(memory.bus)
     for _ in range(2):

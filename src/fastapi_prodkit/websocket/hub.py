@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -61,6 +62,9 @@ class Hub:
         self._limits = Limits(max_pending, overflow, max_message_size, send_timeout, close_timeout)
         self._clock = plain_function("clock", clock)
         self._state: Literal["new", "open", "closed"] = "new"
+        self._entered = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
         self._rooms: dict[str, Room] = {}
         self._sockets: set[Socket] = set()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -75,11 +79,26 @@ class Hub:
         return len(self._sockets)
 
     async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        if self._entered and self._loop is loop:  # two apps may share it
+            self._entered += 1
+            return self
+        if self._entered and self._loop is not None and self._loop.is_running() and self._pid == os.getpid():
+            raise ConfigurationError(
+                "this hub is open on another event loop: make one for each that runs at a time, on one bus"
+            )
         self._state = "open"
+        self._entered, self._loop, self._pid = 1, loop, os.getpid()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Send 1012, "service restart", to everyone; back after `close_timeout` seconds at most."""
+        """Send 1012, "service restart", to everyone; back after `close_timeout` seconds at most.
+
+        Where several apps share it, the last one that stops does.
+        """
+        self._entered -= 1
+        if self._entered:
+            return
         self._state = "closed"
         goodbyes = [socket.close(codes.RESTART, "The server restarts.") for socket in tuple(self._sockets)]
         await asyncio.gather(*goodbyes)
