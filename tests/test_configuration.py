@@ -300,7 +300,7 @@ TRIED: dict[str, _Tried] = {
             "leeway": [301, math.inf, *NOT_SECONDS],
             "required": ["", [""], 5, [5]],
             "types": [[], "JWT", 5, [5]],
-            "sources": [[], [object()], [_value], 5],
+            "sources": [[], [object()], [_value], [query], [cookie], 5],
             "max_size": [127, *COUNT],
             "realm": ['quo"te', "ü", "a\n", 5],
             "scheme_name": TEXT,

@@ -21,7 +21,7 @@ from ..errors import ConfigurationError, ProblemError
 from .claims import Claims, InvalidTokenError, read_claims
 from .compact import decode, encode
 from .keys import Keys
-from .sources import TokenSource, bearer_header
+from .sources import TokenSource, bearer_header, cookie, query
 
 __all__ = ["JWTAuth"]
 
@@ -72,8 +72,6 @@ class JWTAuth(SecurityBase):
     ) -> None:
         if seconds("leeway", leeway, zero=True) > 300:
             raise ConfigurationError(f"leeway={leeway!r} must be between 0 and 300 seconds")
-        if not sources:
-            raise ConfigurationError("sources=[] finds no token: leave it out for the Authorization header")
         if not names("types", types):
             raise ConfigurationError(f"types={types!r} must be a list of names, such as ['JWT']")
         if not text("realm", realm).isascii() or not realm.isprintable() or set(realm) & {'"', "\\"}:
@@ -87,9 +85,7 @@ class JWTAuth(SecurityBase):
         self._required = frozenset({"sub", "exp", *_names("required", required)})
         self._type = next(iter(types))
         self._types = frozenset(each.lower().removeprefix("application/") for each in types)
-        self._sources: tuple[TokenSource, ...] = tuple(
-            plain_function("sources", each) for each in functions("sources", sources)
-        )
+        self._sources = _sources(sources)
         self._max_size = count("max_size", max_size, least=128)
         self._realm = realm
         self._clock = plain_function("clock", clock)
@@ -194,6 +190,19 @@ class JWTAuth(SecurityBase):
             parameters["error_description"] = detail
         listed = ", ".join(f'{name}="{value}"' for name, value in parameters.items())
         return ProblemError(status, detail, headers={"WWW-Authenticate": f"Bearer {listed}"})
+
+
+def _sources(given: Sequence[TokenSource]) -> tuple[TokenSource, ...]:
+    found: tuple[TokenSource, ...] = tuple(
+        plain_function("sources", each) for each in functions("sources", given)
+    )
+    if not found:
+        raise ConfigurationError("sources=[] finds no token: leave it out for the Authorization header")
+    makers: dict[object, str] = {query: "query()", cookie: "cookie('token', allowed_origins=[...])"}
+    for maker, call in makers.items():
+        if maker in found:
+            raise ConfigurationError(f"sources has what makes a source: call it, as in {call}")
+    return found
 
 
 def _names(option: str, given: str | Collection[str]) -> frozenset[str]:
