@@ -262,6 +262,21 @@ def test_nothing_is_issued_that_would_be_refused(arguments: dict[str, Any]) -> N
         make().issue(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("claims", "mend"), [({"exp": NOW + 4}, "ttl="), ({"scopes": ["a"], "scope": "b"}, "scopes=")]
+)
+def test_a_claim_that_an_option_sets_is_refused_beside_it(claims: dict[str, Any], mend: str) -> None:
+    with pytest.raises(ConfigurationError, match=mend):
+        make().issue("ada", ttl=60, **claims)
+
+
+def test_what_is_added_to_a_token_may_be_given_instead() -> None:
+    auth = make(issuer=["https://a", "https://b"], audience="shop")
+    given: dict[str, Any] = {"iat": NOW - 1, "jti": "mine", "iss": "https://b", "aud": "shop", "scope": "a b"}
+    raw = verified(auth, auth.issue("ada", ttl=60, **given)).raw
+    assert {name: raw[name] for name in given} == given
+
+
 def test_a_token_is_in_no_log_and_no_repr(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     auth = make()

@@ -155,10 +155,13 @@ class JWTAuth(SecurityBase):
 
         `iat`, `exp` and a random `jti` are added, and `iss` and `aud` where they are configured.
 
-        :param claims: any others, as JSON.
-        :raises ConfigurationError: if the key cannot sign or the token would not be accepted here.
+        :param claims: any others, as JSON; of those that are added, `exp` alone may not be given.
+        :raises ConfigurationError: if the key cannot sign or the token would not be accepted here; for a
+            claim that `ttl` or `scopes` sets.
         """
         seconds("ttl", ttl)
+        if "exp" in claims:
+            raise ConfigurationError("exp= is set by ttl=: give the seconds from now")
         now = int(self._clock())
         payload: dict[str, Any] = {"sub": sub, "iat": now, "jti": secrets.token_urlsafe(12), **claims}
         payload["exp"] = now + math.ceil(ttl)
@@ -166,6 +169,8 @@ class JWTAuth(SecurityBase):
         if not all(_SCOPE.fullmatch(scope) for scope in granted):
             raise ConfigurationError(f"scopes={granted!r}: each is ASCII without spaces and quotes")
         if granted:
+            if "scope" in claims:
+                raise ConfigurationError("scope= is set by scopes=: give one of them")
             payload["scope"] = " ".join(granted)
         if self._issuers:
             payload.setdefault("iss", min(self._issuers))
