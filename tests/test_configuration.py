@@ -77,8 +77,8 @@ def _installed(middleware: Callable[..., Any]) -> Callable[..., Any]:
     return lambda **options: middleware(FastAPI().build_middleware_stack(), **options)
 
 
-def _loose(**options: Any) -> Any:
-    return asyncio.run(Cache().get_or_set("key", _value, **{"ttl": 1, **options}))
+def _loose(compute: Any = _value, **options: Any) -> Any:
+    return asyncio.run(Cache().get_or_set("key", compute, **{"ttl": 1, **options}))
 
 
 def _declare(**options: Any) -> Any:
@@ -173,6 +173,7 @@ TRIED: dict[str, _Tried] = {
         Cache.get_or_set,
         _loose,
         {
+            "compute": [*FUNCTION, lambda: 5],
             "ttl": FINITE,
             "stale": [math.inf, *NOT_SECONDS],
             "stale_if_error": [math.inf, *NOT_SECONDS],

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from .._arguments import count, field_name, function, instance, names, seconds, text
@@ -201,8 +202,9 @@ class Cache:
         :param type: the type of the value, where `compute` is not annotated.
         :raises ConfigurationError: if the value cannot be stored.
         """
+        begin = partial(_begin, function("compute", compute))
         if self._off:
-            return await compute()
+            return await begin()
         name = f"the value of get_or_set({key!r})"
         if codec is None:
             codec = (
@@ -219,7 +221,7 @@ class Cache:
             policy,
             ttl,
             codec,
-            compute,
+            begin,
         )
         return value
 
@@ -261,6 +263,13 @@ class Cache:
 
     def _is_disabled(self) -> bool:
         return self._off > 0
+
+
+def _begin(compute: Callable[[], Awaitable[R]]) -> Awaitable[R]:
+    begun = compute()
+    if not inspect.isawaitable(begun):
+        raise ConfigurationError(f"compute={compute!r} returned nothing to await: give an async function")
+    return begun
 
 
 def _return_of(function: Callable[..., Any]) -> dict[str, Any]:
