@@ -31,6 +31,7 @@ from fastapi_prodkit import (
     MemoryBackend,
     NDJSONResponse,
     Problem,
+    ProblemError,
     ProblemMiddleware,
     Problems,
     RateLimiter,
@@ -45,6 +46,7 @@ from fastapi_prodkit import (
 )
 from fastapi_prodkit.auth import cookie, query
 from fastapi_prodkit.backends.memory import MemoryBus, MemoryCounters, MemoryStore
+from fastapi_prodkit.problems import raises
 from fastapi_prodkit.rate_limit import Ban, by_address
 from fastapi_prodkit.request_logging import Bodies, FlightRecorder, LineFormatter, QueueSink
 
@@ -284,6 +286,16 @@ TRIED: dict[str, _Tried] = {
         _PROBLEM,
     ),
     "problem": (problem, _declare, _PROBLEM),
+    "ProblemError": (
+        ProblemError,
+        lambda status=409, **options: ProblemError(status, **options),
+        {"status": _PROBLEM["status"]},
+    ),
+    "raises": (
+        raises,
+        lambda problems: raises(problems),
+        {"problems": [200, 600, True, "404", object, None]},
+    ),
     "Problems": (Problems, Problems, {"base": ["", "problems/", "/problems", *TEXT]}),
     "Problems.register": (
         Problems.register,

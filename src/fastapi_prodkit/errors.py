@@ -79,7 +79,7 @@ class ProblemError(HTTPException):
     It is a plain `HTTPException` to FastAPI, which answers `{"detail": ...}`; with
     `ProblemMiddleware` installed the client gets the whole document.
 
-    :param status: the HTTP status code.
+    :param status: the HTTP status code, 400 to 599.
     :param detail: what happened, for this client and this request; never a secret.
     :param type: a URI reference that identifies the kind of problem.
     :param title: a short summary of the kind; defaults to the status phrase.
@@ -97,6 +97,8 @@ class ProblemError(HTTPException):
         headers: Mapping[str, str] | None = None,
         **members: Any,
     ) -> None:
+        if status not in range(400, 600):
+            raise ConfigurationError(f"status={status!r}: a problem has a status from 400 to 599")
         self.type = type
         self.title = title if title is not None else phrase(status)
         super().__init__(status, detail or self.title, dict(headers) if headers else None)

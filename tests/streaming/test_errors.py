@@ -20,6 +20,7 @@ FORMATS = {"ndjson": NDJSONResponse, "sse": EventStreamResponse, "csv": CSVRespo
 ERRORS: dict[str, Exception] = {
     "http": HTTPException(403, "Not your orders."),
     "problem": ProblemError(409, "Changed.", type="/problems/changed"),
+    "no error": HTTPException(303),
     "bug": ValueError("password hunter2"),
 }
 
@@ -86,6 +87,11 @@ def test_the_last_line_of_broken_ndjson_is_a_problem_after_all_items(
     response = client.get(f"/ndjson/{error}", params={"count": 2, "plain": plain})
     lines = [json.loads(line) for line in response.text.splitlines()]
     assert lines == [{"number": 0}, {"number": 1}, document]
+
+
+def test_what_breaks_a_stream_is_a_500_where_its_status_is_no_error() -> None:
+    lines = _client().get("/ndjson/no error", params={"count": 1}).text.splitlines()
+    assert json.loads(lines[-1])["status"] == 500
 
 
 @pytest.mark.parametrize("middleware", [False, True])

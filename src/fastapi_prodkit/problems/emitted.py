@@ -33,6 +33,8 @@ def raises(*problems: Emission) -> Callable[[F], F]:
     :raises ConfigurationError: for anything else.
     """
     for each in problems:
+        if isinstance(each, int) and not 400 <= each <= 599:
+            raise ConfigurationError(f"raises({each!r}): the status codes of problems are 400 to 599")
         ancestors = getattr(each, "__mro__", ())
         if not isinstance(each, int | Problem) and Exception not in ancestors:
             raise ConfigurationError(f"raises({each!r}): give exception classes, status codes or Problems")

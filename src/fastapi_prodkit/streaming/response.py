@@ -177,6 +177,6 @@ def _problem(error: BaseException) -> ProblemError:
     """What a client may know of an error."""
     if isinstance(error, ProblemError):
         return error
-    if isinstance(error, HTTPException):
+    if isinstance(error, HTTPException) and 400 <= error.status_code <= 599:
         return ProblemError(error.status_code, error.detail)
     return ProblemError(500)
