@@ -75,6 +75,9 @@ async def _value(item_id: int = 1) -> int:
     return item_id
 
 
+NOT_ITEMS = ["a text", b"bytes", bytearray(b"bytes"), 5, _items, {"number": 1}]
+
+
 def _installed(middleware: Callable[..., Any]) -> Callable[..., Any]:
     return lambda **options: middleware(FastAPI().build_middleware_stack(), **options)
 
@@ -397,7 +400,7 @@ TRIED: dict[str, _Tried] = {
         CSVResponse,
         lambda items=(), **options: CSVResponse(items, **options),
         {
-            "items": ["a text", b"bytes", 5, _items],
+            "items": NOT_ITEMS,
             "header": ["one", 5, [5]],
             "filename": [5, b"bytes"],
             "send_timeout": SECONDS,
@@ -407,13 +410,13 @@ TRIED: dict[str, _Tried] = {
     "NDJSONResponse": (
         NDJSONResponse,
         lambda items=(), **options: NDJSONResponse(items, **options),
-        {"items": ["a text", 5, _items], "send_timeout": SECONDS, "drain_timeout": NOT_SECONDS},
+        {"items": NOT_ITEMS, "send_timeout": SECONDS, "drain_timeout": NOT_SECONDS},
     ),
     "EventStreamResponse": (
         EventStreamResponse,
         lambda items=(), **options: EventStreamResponse(items, **options),
         {
-            "items": ["a text", 5, _items],
+            "items": NOT_ITEMS,
             "heartbeat": SECONDS,
             "headers_after": SECONDS,
             "send_timeout": SECONDS,

@@ -54,8 +54,11 @@ class StreamResponse(Response):
         drain_timeout: float = 10.0,
         background: BackgroundTask | None = None,
     ) -> None:
-        if isinstance(items, str | bytes) or not isinstance(items, AsyncIterable | Iterable):
-            raise ConfigurationError(f"{type(items).__name__} is no iterable of items: call the generator")
+        is_one = isinstance(items, str | bytes | bytearray | Mapping)
+        if is_one or not isinstance(items, AsyncIterable | Iterable):
+            raise ConfigurationError(
+                f"{type(items).__name__} is no iterable of items: give a list of them, or call the generator"
+            )
         self.items = items
         self.send_timeout = seconds("send_timeout", send_timeout, endless=True)
         self.drain_timeout = seconds("drain_timeout", drain_timeout, zero=True, endless=True)
