@@ -126,7 +126,10 @@ TRIED: dict[str, _Tried] = {
         RedisBackend,
         lambda url="redis://127.0.0.1:1/0", **options: RedisBackend(url, **options),
         {
-            "url": ["", None, "http://somewhere", "redis://host:port"],
+            "url": [
+                *["", None, "http://somewhere", "redis://host:port", "redis:/host", "redis:host:6379"],
+                *["redis:///host", "redis://host/name", "redis+sentinel://host/service/name"],
+            ],
             "prefix": TEXT,
             "timeout": FINITE,
             "max_pending": COUNT,

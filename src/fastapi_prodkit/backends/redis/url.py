@@ -85,6 +85,8 @@ def _pool(url: str, protocol: int) -> ConnectionPool:
     ours = {name: value for name, value in _OURS.items() if name in known} | {"protocol": protocol}
     try:
         parts = urlsplit(url)
+        if parts.scheme != "unix":
+            int(parts.path.strip("/") or 0)  # redis-py takes the first database for what is no number
         query = urlencode([each for each in parse_qsl(parts.query) if each[0] not in ours])
         pool = ConnectionPool.from_url(parts._replace(query=query).geturl(), **ours)
         pool.connection_class(**pool.connection_kwargs)
