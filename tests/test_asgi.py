@@ -203,7 +203,7 @@ def test_a_stack_that_is_built_again_is_the_same() -> None:
 
 @pytest.mark.parametrize("ours", [Errors, Limits, Cache])
 def test_a_middleware_that_hides_what_it_wraps_is_named(ours: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"cannot find its place: Hiding does not keep the app"):
+    with pytest.raises(ConfigurationError, match=r"Middleware cannot find its place: Hiding does not keep"):
         TestClient(_app(Hiding, ours)).get("/")
 
 

@@ -59,6 +59,18 @@ class Place(IntEnum):
     FRAME = 12
 
 
+_MIDDLEWARES = {
+    Place.CACHE: "CacheMiddleware",
+    Place.GATE: "RateLimitMiddleware",
+    Place.WITNESS: "RequestLoggingMiddleware",
+    Place.ERRORS_INSIDE: "ProblemMiddleware",
+    Place.LIMITS: "RateLimitMiddleware",
+    Place.ERRORS_OUTSIDE: "ProblemMiddleware",
+    Place.LOGGING: "RequestLoggingMiddleware",
+}
+"""What a user calls the layers: some are private, and a middleware may have several."""
+
+
 class Layer(Protocol):
     """A middleware of this package: it says where it belongs."""
 
@@ -140,7 +152,8 @@ def sink(app: ASGIApp, layer: Layer) -> ASGIApp:
     nodes = list(layers(app))
     places = [place_of(node) for node in nodes]
     if isinstance(app, Starlette):
-        raise ConfigurationError("this middleware finds no place around an app: use app.add_middleware(...)")
+        name = _MIDDLEWARES[layer.place]
+        raise ConfigurationError(f"{name} finds no place around an app: use app.add_middleware({name})")
     if layer.place in places:
         return app
     for index, place in enumerate(places):
@@ -209,8 +222,8 @@ class _Finish:
 def _hidden(layer: Layer, culprit: object) -> str:
     name = getattr(culprit, "__qualname__", type(culprit).__qualname__)
     return (
-        f"{type(layer).__name__} cannot find its place: {name} does not keep the app that it wraps in an "
-        "attribute `app`. Add that attribute."
+        f"{_MIDDLEWARES[layer.place]} cannot find its place: {name} does not keep the app that it wraps in "
+        "an attribute `app`. Add that attribute."
     )
 
 
