@@ -27,6 +27,8 @@ def check_routes(app: Any) -> None:
             calls += [each.call for each in dependants(route.dependant) if each.call is not None]
             for each in dependants(route.dependant):
                 _check_parameters(each)
+                if each is not route.dependant:
+                    _check_is_dependency(each)
         for call in dict.fromkeys(calls):
             check = getattr(call, "__prodkit_check__", None)
             if check is not None:
@@ -41,8 +43,7 @@ def _check_parameters(dependant: Dependant) -> None:
             f"Depends({name}) makes a new {name} for each request, out of what the client sends: name the "
             f"object that the app has, as in Annotated[{name}, Depends(auth)]"
         )
-    fields = dependant.query_params + dependant.body_params
-    for field in [*fields, *dependant.header_params, *dependant.cookie_params, *dependant.path_params]:
+    for field in _fields(dependant):
         hint = field.field_info.annotation
         subject = f"{field.name!r} of {getattr(dependant.call, '__qualname__', dependant.call)}"
         if isinstance(hint, ForwardRef) and re.search(r"\b(Depends|Security)\(", hint.__forward_arg__):
@@ -58,6 +59,22 @@ def _check_parameters(dependant: Dependant) -> None:
                     f"{subject} is a {kind.__qualname__} that any client could send: have it injected, "
                     f"`{field.name}: Annotated[{kind.__qualname__}, Depends(...)]`"
                 )
+
+
+def _check_is_dependency(dependant: Dependant) -> None:
+    """No dependency of this package takes parameters that clients send; what makes one takes options."""
+    if _is_ours(dependant.call) and (fields := _fields(dependant)):
+        name = getattr(dependant.call, "__qualname__", type(dependant.call).__qualname__)
+        raise ConfigurationError(
+            f"Depends({name}) takes {fields[0].name!r} from what the client sends: it makes a dependency, so "
+            f"call it, as in Depends({name}(...))"
+        )
+
+
+def _fields(dependant: Dependant) -> list[Any]:
+    """What clients send."""
+    fields = dependant.query_params + dependant.body_params + dependant.path_params
+    return fields + dependant.header_params + dependant.cookie_params
 
 
 def _is_ours(kind: Any) -> bool:

@@ -16,12 +16,15 @@ from fastapi_prodkit import (
     CacheMiddleware,
     Claims,
     ConfigurationError,
+    MemoryBackend,
     ProblemMiddleware,
+    RateLimiter,
     RateLimitMiddleware,
     RequestLoggingMiddleware,
     Resources,
     Tasks,
 )
+from fastapi_prodkit.auth import query
 from tests.whole import local_names
 from tests.whole.everything import auth
 
@@ -81,4 +84,20 @@ def test_a_class_in_place_of_the_object(hint: object) -> None:
     route.__annotations__ = {"injected": hint}
     app.get("/")(route)
     with pytest.raises(ConfigurationError, match="out of what the client sends"):
+        TestClient(app).__enter__()
+
+
+@pytest.mark.parametrize(
+    "maker",
+    [auth.requires, RateLimiter(MemoryBackend().counters).concurrent, query],
+    ids=lambda each: each.__name__,
+)
+def test_what_makes_a_dependency_in_place_of_the_dependency(maker: Any) -> None:
+    app = FastAPI()
+    app.add_middleware(ProblemMiddleware)
+
+    @app.get("/", dependencies=[Depends(maker)])
+    async def route() -> None: ...
+
+    with pytest.raises(ConfigurationError, match=rf"Depends\({maker.__qualname__}\(\.\.\.\)\)"):
         TestClient(app).__enter__()
