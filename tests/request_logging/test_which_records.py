@@ -18,7 +18,15 @@ from fastapi import BackgroundTasks, FastAPI, HTTPException, Request, WebSocket
 from fastapi.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fastapi_prodkit import ConfigurationError, RequestLoggingMiddleware
+from fastapi_prodkit import (
+    ConfigurationError,
+    Health,
+    ProblemMiddleware,
+    Problems,
+    RequestLoggingMiddleware,
+    Resources,
+)
+from fastapi_prodkit._shutdown import STATE_KEY
 from fastapi_prodkit.request_logging import Bodies, FlightRecorder, timed
 
 from .lines import Lines
@@ -133,6 +141,47 @@ def test_a_health_check_is_quiet_until_it_fails(lines: Lines) -> None:
     client.get("/health/live")
     client.get("/health/live?down=1")
     assert lines.only["http.response.status_code"] == 503
+
+
+def test_a_probe_that_is_told_of_the_stop_makes_no_error_and_one_that_failed_before_does(
+    lines: Lines,
+) -> None:
+    app = FastAPI(lifespan=Resources())
+    app.add_middleware(RequestLoggingMiddleware, sink=lines)
+    app.include_router(Health({"database": _unwell}))
+
+    @app.get("/overloaded")
+    async def overloaded() -> None:
+        raise HTTPException(503)
+
+    with TestClient(app) as client:
+        client.get("/health/ready")
+        client.app_state[STATE_KEY].begin()
+        assert client.get("/health/ready").status_code == 503
+        client.get("/overloaded")
+    written = [(record["http.route"], record["level"]) for record in lines.records]
+    assert written == [("/health/ready", "ERROR"), ("/overloaded", "ERROR")]
+
+
+def test_a_quiet_route_that_breaks_during_the_stop_is_written(lines: Lines) -> None:
+    app = FastAPI(lifespan=Resources())
+    app.add_middleware(RequestLoggingMiddleware, sink=lines, quiet=["/error"])
+    problems = Problems()
+    problems.register(ConnectionError, status=503)
+    app.add_middleware(ProblemMiddleware, problems=problems)
+
+    @app.get("/error")
+    async def error() -> None:
+        raise ConnectionError
+
+    with TestClient(app) as client:
+        client.app_state[STATE_KEY].begin()
+        assert client.get("/error").status_code == 503
+    assert lines.only["exception.type"] == "builtins.ConnectionError"
+
+
+async def _unwell() -> bool:
+    return False
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from .._asgi import EXCHANGE, FAILURES, Place, layers, lifespan_checked, lift, s
 from .._client import TrustedProxies
 from .._fastapi import app_of
 from .._routes import RouteTable
+from .._shutdown import Shutdown
 from .._startup import check_routes
 from . import formats
 from .bodies import Bodies, CapturingExchange
@@ -204,7 +205,8 @@ class RequestLoggingMiddleware:
                     self._sink(quick, logging.INFO)
                     return
             record = exchange.record = self._recorder.record(exchange, self._routes)
-            if self._sampling.keeps(record):
+            shutdown = Shutdown.of(exchange.scope)
+            if self._sampling.keeps(record, stopping=shutdown is not None and shutdown.begun):
                 line = self._format(record)
                 data = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
                 self._sink(data + b"\n", LEVELS.get(record["level"], logging.INFO))

@@ -36,12 +36,15 @@ class Sampling:
         """Whether every record is written that is not of a quiet route."""
         return self._decide is None and self._rate == 1.0
 
-    def keeps(self, record: Record) -> bool:
-        """Whether to write it."""
+    def keeps(self, record: Record, *, stopping: bool) -> bool:
+        """Whether to write it.
+
+        :param stopping: whether the app is about to stop: to say so by 503 is what a probe asks for.
+        """
         if record["http.route"] not in self.quiet and self._decide is None and self._rate == 1.0:
             return True
         if _is_remarkable(record, self.slow):
-            return True
+            return not (stopping and record["http.route"] in self.quiet and _is_refusal(record))
         if record["http.route"] in self.quiet:
             return False
         if self._decide is not None:
@@ -53,6 +56,10 @@ class Sampling:
 def _is_remarkable(record: Record, slow: float) -> bool:
     """Whether it did not end well, be it by the client's fault, or was slow."""
     return record["outcome"] != "ok" or _failed_or_slow(record, slow)
+
+
+def _is_refusal(record: Record) -> bool:
+    return record["http.response.status_code"] == 503 and "exception.type" not in record
 
 
 def wants_details(record: Record, slow: float) -> bool:
