@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from starlette.applications import Starlette
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import ConfigurationError
 
@@ -228,13 +228,20 @@ def _hidden(layer: Layer, culprit: object) -> str:
 
 
 async def lifespan_checked(
-    app: ASGIApp, scope: Scope, receive: Receive, send: Send, check: Callable[[Any], None]
+    app: ASGIApp,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    check: Callable[[Any], None],
+    *,
+    then: Callable[[Any], None] = lambda app: None,
 ) -> None:
     """Run `check` on the app before it starts, then forward its lifespan.
 
     A middleware calls it for a lifespan scope. However many do, each check runs once.
 
     :param check: takes the app (`scope["app"]`) and raises what stops the server.
+    :param then: as `check`, once the app has started; what it raises stops that again.
     :raises ConfigurationError: what `check` raised, once the server was told by `lifespan.startup.failed`.
     """
     checked = scope.setdefault("fastapi_prodkit.checked", set())
@@ -245,7 +252,13 @@ async def lifespan_checked(
         except Exception as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise
-    await app(scope, receive, send)
+
+    async def started(message: Message) -> None:
+        if message["type"] == "lifespan.startup.complete":
+            then(scope["app"])
+        await send(message)
+
+    await app(scope, receive, started)
 
 
 def place_of(node: object) -> Place | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, ForwardRef, get_args
 
 from fastapi.dependencies.models import Dependant
 
-from ._fastapi import dependants, iter_routes
+from ._fastapi import Route, dependants, iter_routes
 from .errors import ConfigurationError
 
-__all__ = ["check_routes"]
+__all__ = ["check_open", "check_routes", "require_open"]
 
 
 def check_routes(app: Any) -> None:
@@ -22,17 +23,46 @@ def check_routes(app: Any) -> None:
         injected.
     """
     for route in iter_routes(app.routes):
-        calls = [route.endpoint]
-        if route.dependant is not None:
-            calls += [each.call for each in dependants(route.dependant) if each.call is not None]
-            for each in dependants(route.dependant):
-                _check_parameters(each)
-                if each is not route.dependant:
-                    _check_is_dependency(each)
-        for call in dict.fromkeys(calls):
+        for each in () if route.dependant is None else dependants(route.dependant):
+            _check_parameters(each)
+            if each is not route.dependant:
+                _check_is_dependency(each)
+        for call in _calls(route):
             check = getattr(call, "__prodkit_check__", None)
             if check is not None:
                 check(app, route)
+
+
+def check_open(app: Any) -> None:
+    """See that what the endpoints and dependencies keep, they keep in places that are open.
+
+    It is called when the app has started.
+
+    :raises ConfigurationError: for one that is not.
+    """
+    for route in iter_routes(app.routes):
+        for call in _calls(route):
+            require_open(route.path, call)
+
+
+def require_open(subject: str, call: Any) -> None:
+    """
+    :raises ConfigurationError: if `call` has a `__prodkit_open__()` that says no.
+    """
+    is_open = getattr(call, "__prodkit_open__", None)
+    if is_open is not None and not is_open():
+        raise ConfigurationError(
+            f"{subject} needs a backend that is not open: hand it to the app's lifespan, as in "
+            "FastAPI(lifespan=Resources(backend)), or use `async with backend:`"
+        )
+
+
+def _calls(route: Route) -> Iterable[Any]:
+    """The endpoint and its dependencies, each once."""
+    calls = [route.endpoint]
+    if route.dependant is not None:
+        calls += [each.call for each in dependants(route.dependant) if each.call is not None]
+    return dict.fromkeys(calls)
 
 
 def _check_parameters(dependant: Dependant) -> None:

@@ -80,6 +80,10 @@ class TieredStore:
         self._reading: Counter[str] = Counter()
         self._changed_at: dict[str, int] = {}  # of the keys that are being read now
 
+    @property
+    def is_open(self) -> bool:
+        return getattr(self.far, "is_open", True)
+
     async def get(self, *keys: str) -> list[bytes | None]:
         now = self._clock()
         found: list[bytes | None] = []

@@ -83,5 +83,8 @@ class Decorator:
         route = CachedRoute(engine, arguments, self._options, cached)
         cached.__prodkit_cached__ = route  # type: ignore[attr-defined]  # functions take attributes
         cached.__prodkit_check__ = route.check  # type: ignore[attr-defined]  # as above
+        cached.__prodkit_open__ = lambda: (  # type: ignore[attr-defined]  # as above
+            self._options.is_disabled() or getattr(engine.store, "is_open", True)
+        )
         function.__prodkit_check__ = route.check  # type: ignore[attr-defined]  # finds it above its route
         return cached

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._arguments import count
 from .._asgi import Place, lifespan_checked, sink
-from .._startup import check_routes
+from .._startup import check_open, check_routes
 from .answer import Answer
 from .lane import Known, Lane
 from .priming import prime
@@ -32,7 +32,7 @@ class CacheMiddleware:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "lifespan":
-            return lifespan_checked(self.app, scope, receive, send, check_routes)
+            return lifespan_checked(self.app, scope, receive, send, check_routes, then=check_open)
         return self.app(scope, receive, send)
 
 

@@ -159,6 +159,11 @@ class RateLimiter:
         self._rules.append(rule)
         return rule
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can count; counters that do not say are open."""
+        return self._disabled > 0 or getattr(self.counters, "is_open", True)
+
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """Nothing is counted and nobody refused inside; for tests and load tests."""

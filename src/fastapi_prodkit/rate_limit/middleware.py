@@ -15,7 +15,7 @@ from .._asgi import Place, layers, lifespan_checked, place_of, sink
 from .._fastapi import Route, iter_routes, overridden
 from .._grafts import put_ahead
 from .._routes import RouteTable
-from .._startup import check_routes
+from .._startup import check_open, check_routes, require_open
 from ..errors import ConfigurationError, ProblemError
 from .bound import Bound, bind, check_names, leading
 from .exchange import Exchange
@@ -101,7 +101,12 @@ class _Layer:
 
     async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
         """After the checks, in which a cache still adds to what its routes are called with."""
-        await lifespan_checked(self.app, scope, receive, send, self._prepare)
+        await lifespan_checked(self.app, scope, receive, send, self._prepare, then=self._check_open)
+
+    def _check_open(self, app: Any) -> None:
+        check_open(app)
+        for rule in () if self._everywhere is None else self._everywhere.rules:
+            require_open(f"RateLimitMiddleware(limits=[...{rule.terms.name!r}])", rule)
 
     def _prepare(self, app: Any) -> None:
         for route in iter_routes(app.routes):

@@ -41,6 +41,10 @@ class Resilient:
         self._spent: dict[tuple[str, str], Limit] = {}
         self._carrying: asyncio.Task[None] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        return getattr(self._counters, "is_open", True)
+
     async def weigh(self, *charges: Charge, force: bool = False) -> list[Verdict]:
         try:
             if self._spent:

@@ -143,6 +143,9 @@ class RateLimit:
         for method in route.methods or {"WS"}:
             bind(route, method)
 
+    def __prodkit_open__(self) -> bool:
+        return self.limiter.is_open
+
     def place(self, route: str, ordinal: int) -> str:
         """Where it counts on a route, of which it is the so manyeth nameless limit."""
         if self.terms.name is not None:

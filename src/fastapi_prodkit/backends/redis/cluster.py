@@ -14,6 +14,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError
 
 from ...errors import ConfigurationError, UnavailableError
+from .calls import unreachable
 from .link import Command, Dial, Link
 
 __all__ = ["ClusterLink"]
@@ -55,6 +56,10 @@ class ClusterLink:
         self._stale = asyncio.Event()
         self._connecting = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._task is not None
 
     async def open(self) -> None:
         """Connect and learn the map, or go on trying in the background.
@@ -112,11 +117,8 @@ class ClusterLink:
         return replies
 
     def _holder(self, command: Command) -> Address:
-        if self._task is None:
-            raise ConfigurationError(
-                "the Redis backend is not open on this event loop: hand it to Resources(backend), or use "
-                "`async with backend:`"
-            )
+        if not self.is_open:
+            raise unreachable(is_open=False)
         if not self._owners:
             self._stale.set()
             raise UnavailableError("no server of the Redis cluster answers")

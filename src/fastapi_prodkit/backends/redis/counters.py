@@ -49,6 +49,10 @@ class RedisCounters:
         self._known: dict[int, tuple[tuple[Limit, ...], str]] = {}
         self._denials = Denials(bus) if clock is None else None
 
+    @property
+    def is_open(self) -> bool:
+        return self._wire.is_open
+
     async def weigh(self, *charges: Charge, force: bool = False) -> list[Verdict]:
         denials = self._denials
         if force or denials is None:

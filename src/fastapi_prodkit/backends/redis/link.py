@@ -100,6 +100,11 @@ class Link:
     def is_up(self) -> bool:
         return self._writer is not None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened on this event loop; the server may be away."""
+        return self._task is not None and asyncio.get_running_loop() is self._loop
+
     async def open(self) -> None:
         """Start connecting; returns when the first attempt succeeded or failed.
 
@@ -154,7 +159,7 @@ class Link:
         loop = asyncio.get_running_loop()
         writer = self._writer
         if writer is None or self._connection is None or loop is not self._loop or writer.is_closing():
-            raise unreachable(is_open=self._task is not None and loop is self._loop)
+            raise unreachable(is_open=self.is_open)
         packed = pack(commands[0]) if len(commands) == 1 else b"".join(map(pack, commands))
         now = loop.time()
         call = Call(loop.create_future(), replies, now + self._timeout)

@@ -28,6 +28,10 @@ class RedisStore:
         self._wire = wire
         self._prefix = prefix
 
+    @property
+    def is_open(self) -> bool:
+        return self._wire.is_open
+
     async def get(self, *keys: str) -> list[bytes | None]:
         if len(keys) == 1:
             return [await self._wire.call("GET", self._key(keys[0]))]
