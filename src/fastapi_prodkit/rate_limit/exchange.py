@@ -152,7 +152,8 @@ class Exchange:
             await self.weigh(bound, HTTPConnection(self._scope))
             return
         [(limiter, entries)] = bound.groups
-        demands, decision = await limiter.weigh_plain(entries, bound.key(self._scope), self._scope)
+        demands = limiter.plain_demands(entries, bound.key(self._scope))
+        decision = await limiter.decide(demands, self._scope)
         self._decided = dict.fromkeys(bound.rules, decision)
         self._decisions.append(decision)
         self._routed = True

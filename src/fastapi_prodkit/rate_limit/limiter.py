@@ -208,20 +208,17 @@ class RateLimiter:
                         shadows.append(demand)
                     continue
             demands.append(demand)
-        decision = await self._decide(demands, connection.scope)
-        return demands + shadows, decision
+        return demands + shadows, await self.decide(demands, connection.scope)
 
-    async def weigh_plain(
-        self, rules: Sequence[Entry], identity: str | None, scope: Scope
-    ) -> tuple[list[Demand], Decision]:
-        """`weigh` where nothing has to be asked or computed, and all count for the same."""
+    def plain_demands(self, rules: Sequence[Entry], identity: str | None) -> list[Demand]:
+        """What rules want where nothing has to be asked or computed, and all count for the same."""
         if self._disabled:
-            return [], Decision(_NONE, ())
+            return []
         subject = self.subject(identity)
-        demands = [rule.plain_demand(subject, place) for rule, place in rules]
-        return demands, await self._decide(demands, scope)
+        return [rule.plain_demand(subject, place) for rule, place in rules]
 
-    async def _decide(self, demands: list[Demand], scope: Scope) -> Decision:
+    async def decide(self, demands: list[Demand], scope: Scope) -> Decision:
+        """Weigh demands as one, in one round trip."""
         if len(demands) == 1:
             _, _, policies, charges = demands[0]
         else:
