@@ -227,11 +227,13 @@ def _cluster_port(server: RedisServer) -> int:
     return int(server._arguments[server._arguments.index("--cluster-port") + 1])
 
 
-def _wait(condition: Callable[[], bool], *, timeout: float = 20) -> None:
+def _wait(
+    condition: Callable[[], bool], problem: str = "the servers do not find each other", *, timeout: float = 20
+) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
-            raise RuntimeError("the servers do not find each other")
+            raise RuntimeError(problem)
         time.sleep(0.02)
 
 
@@ -278,9 +280,13 @@ class Uvicorn:
         self.output = self._read()
         return self.process.returncode
 
+    def wait_for(self, text: str) -> None:
+        """Until it has printed `text`."""
+        _wait(lambda: text in self._read(), f"the server does not print {text!r}")
+
     def _read(self) -> str:
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace")
+        log = self._log.fileno()  # its position is the server's too
+        return os.pread(log, os.fstat(log).st_size, 0).decode(errors="replace")
 
     def __enter__(self) -> Self:
         return self

@@ -117,6 +117,7 @@ class Everything:
 
         @router.get("/slow")
         async def slow(seconds: float) -> str:
+            print("slow begun", flush=True)
             await asyncio.sleep(seconds)
             return "done"
 

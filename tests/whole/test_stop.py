@@ -63,7 +63,7 @@ def test_a_stop_ends_everything_and_loses_nothing(server: Uvicorn) -> None:
             answer = client.post(f"{server.url}/v1/work", params={"seconds": seconds})
             assert answer.status_code == 202
         ready.wait()
-        time.sleep(0.3)  # the slow request is under way by then
+        server.wait_for("slow begun")
         begun = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         with pytest.raises(ConnectionClosed) as closed:
