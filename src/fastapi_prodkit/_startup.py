@@ -8,7 +8,7 @@ from typing import Any, ForwardRef, get_args
 
 from fastapi.dependencies.models import Dependant
 
-from ._fastapi import Route, dependants, iter_routes
+from ._fastapi import Route, dependants, iter_routes, overridden
 from .errors import ConfigurationError
 
 __all__ = ["check_open", "check_routes", "require_open"]
@@ -27,7 +27,7 @@ def check_routes(app: Any) -> None:
             _check_parameters(each)
             if each is not route.dependant:
                 _check_is_dependency(each)
-        for call in _calls(route):
+        for call in _calls(route, route.dependant):
             check = getattr(call, "__prodkit_check__", None)
             if check is not None:
                 check(app, route)
@@ -36,12 +36,16 @@ def check_routes(app: Any) -> None:
 def check_open(app: Any) -> None:
     """See that what the endpoints and dependencies keep, they keep in places that are open.
 
-    It is called when the app has started.
+    It is called when the app has started. What a test overrides may stay closed.
 
     :raises ConfigurationError: for one that is not.
     """
     for route in iter_routes(app.routes):
-        for call in _calls(route):
+        dependant = route.dependant
+        if dependant is not None:
+            provider = getattr(route.context, "dependency_overrides_provider", None)
+            dependant = overridden(dependant, getattr(provider, "dependency_overrides", {}))
+        for call in _calls(route, dependant):
             require_open(route.path, call)
 
 
@@ -57,11 +61,11 @@ def require_open(subject: str, call: Any) -> None:
         )
 
 
-def _calls(route: Route) -> Iterable[Any]:
+def _calls(route: Route, dependant: Dependant | None) -> Iterable[Any]:
     """The endpoint and its dependencies, each once."""
     calls = [route.endpoint]
-    if route.dependant is not None:
-        calls += [each.call for each in dependants(route.dependant) if each.call is not None]
+    if dependant is not None:
+        calls += [each.call for each in dependants(dependant) if each.call is not None]
     return dict.fromkeys(calls)
 
 

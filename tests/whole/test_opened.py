@@ -124,3 +124,20 @@ def test_what_a_test_turned_off_needs_no_backend(shop: Shop) -> None:
         assert client.get("/cached").status_code == 200
     with shop.limiter.disabled(), shop.cache.disabled(), TestClient(app) as client:
         assert client.get("/limited").status_code == 200
+
+
+@pytest.mark.parametrize("by", ["the route", "another dependency", "the whole app"])
+def test_a_limit_that_a_test_overrides_needs_no_backend(by: str) -> None:
+    rule = RateLimiter(RedisBackend(NOWHERE[0]).counters)("5/minute", name="orders")
+
+    def customer(decision: object = Depends(rule)) -> None: ...
+
+    def nobody() -> None: ...
+
+    app = FastAPI()
+    app.add_middleware(RateLimitMiddleware, limits=[rule] if by == "the whole app" else [])
+    depends = {"the route": [Depends(rule)], "another dependency": [Depends(customer)]}.get(by, [])
+    app.add_api_route("/limited", nobody, dependencies=depends)
+    app.dependency_overrides[customer if by == "another dependency" else rule] = nobody
+    with TestClient(app) as client:
+        assert client.get("/limited").status_code == 200

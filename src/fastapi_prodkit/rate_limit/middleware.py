@@ -105,7 +105,8 @@ class _Layer:
 
     def _check_open(self, app: Any) -> None:
         check_open(app)
-        for rule in () if self._everywhere is None else self._everywhere.rules:
+        rules = frozenset() if self._everywhere is None else self._everywhere.rules
+        for rule in rules.difference(getattr(app, "dependency_overrides", ())):
             require_open(f"RateLimitMiddleware(limits=[...{rule.terms.name!r}])", rule)
 
     def _prepare(self, app: Any) -> None:
