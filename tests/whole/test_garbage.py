@@ -63,6 +63,7 @@ def _app() -> FastAPI:
     return app
 
 
+@pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
 @pytest.mark.parametrize(
     "path",
     [
@@ -75,22 +76,22 @@ def _app() -> FastAPI:
         "/inner/nothing",
     ],
 )
-async def test_a_request_leaves_nothing_to_the_garbage_collector(path: str) -> None:
+async def test_a_request_leaves_nothing_to_the_garbage_collector(path: str, spec_version: str) -> None:
     app = _app()
-    await _ask(app, path, 3)
+    await _ask(app, path, spec_version, 3)
     gc.collect()
     gc.disable()
     try:
-        await _ask(app, path, _REQUESTS)
+        await _ask(app, path, spec_version, _REQUESTS)
         assert gc.collect() < _REQUESTS
     finally:
         gc.enable()
 
 
-async def _ask(app: FastAPI, path: str, times: int) -> None:
+async def _ask(app: FastAPI, path: str, spec_version: str, times: int) -> None:
     scope: dict[str, Any] = {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "asgi": {"version": "3.0", "spec_version": spec_version},
         "http_version": "1.1",
         "method": "GET",
         "scheme": "http",

@@ -59,6 +59,7 @@ class Exchange(RequestContext):
     disconnected = False
     done = False
     unread = False  # a body waits to be read
+    _may_raise = False  # `send`, whatever the policy says
     record: dict[str, Any] | None = None
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, policy: Policy) -> None:
@@ -70,7 +71,8 @@ class Exchange(RequestContext):
         self._receive = receive
         self._send = send
         self._policy = policy
-        self._forward = self._send_guarded if policy.raises else send
+        if not (policy.raises or self._may_raise):
+            self._forward = send  # type: ignore[method-assign, assignment]  # in place of the method
         self.start = perf_counter()
 
     @property
@@ -107,7 +109,8 @@ class Exchange(RequestContext):
             self.last_byte = perf_counter()
             self._policy.over(self)
 
-    async def _send_guarded(self, message: Message) -> None:
+    async def _forward(self, message: Message) -> None:
+        """Send, and see the client leave. It is looked up, not kept: that would be a cycle."""
         try:
             await self._send(message)
         except OSError:

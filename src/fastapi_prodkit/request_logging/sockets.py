@@ -6,11 +6,11 @@ import asyncio
 from time import perf_counter
 from typing import Any, Literal
 
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
 from .._asgi import leaves
-from .exchange import Exchange, Outcome, Policy
+from .exchange import Exchange, Outcome
 
 __all__ = ["SocketExchange"]
 
@@ -30,10 +30,7 @@ class SocketExchange(Exchange):
     messages_out = 0
     close_code: int | None = None
     closed_by: Literal["client", "server"] | None = None
-
-    def __init__(self, scope: Scope, receive: Receive, send: Send, policy: Policy) -> None:
-        super().__init__(scope, receive, send, policy)
-        self._forward = self._send_guarded  # uvicorn's sockets speak a newer ASGI than its requests
+    _may_raise = True  # uvicorn's sockets speak a newer ASGI than its requests
 
     @property
     def outcome(self) -> Outcome:
