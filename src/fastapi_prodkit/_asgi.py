@@ -264,6 +264,8 @@ async def lifespan_checked(
 def place_of(node: object) -> Place | None:
     """Where a layer belongs; `None` for the user's own."""
     place = getattr(node, "place", None)
+    if place is Place.DOORWAY and "place" not in vars(type(node)):
+        return None  # the user's subclass, which may do more than to hand on
     if isinstance(place, Place):
         return place
     if hasattr(node, "routes"):

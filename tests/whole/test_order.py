@@ -223,3 +223,34 @@ def test_those_outside_see_the_answer_to_what_a_middleware_raises(order: Order) 
     assert answer.headers["access-control-allow-origin"] == "*"
     [record] = records
     assert (record["http.response.status_code"], record["exception.type"]) == (500, "builtins.ValueError")
+
+
+class _CopyingCache(CacheMiddleware):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("path") == "/fails":
+            raise ValueError("secret")
+        await super().__call__(dict(scope), receive, send)
+
+
+class _CopyingLimits(RateLimitMiddleware):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("path") == "/fails":
+            raise ValueError("secret")
+        await super().__call__(dict(scope), receive, send)
+
+
+@pytest.mark.parametrize("middleware", [_CopyingCache, _CopyingLimits])
+def test_a_subclass_of_a_middleware_of_ours_is_watched_as_one_of_the_users(middleware: Any) -> None:
+    app, records = FastAPI(), list[dict[str, Any]]()
+    app.add_middleware(middleware)
+    app.add_middleware(ProblemMiddleware)
+    app.add_middleware(RequestLoggingMiddleware, sink=lambda line, level: records.append(json.loads(line)))
+
+    @app.get("/items/{item_id}")
+    async def item(item_id: int) -> int:
+        return item_id
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert client.get("/items/1").json() == 1
+        assert client.get("/fails").headers["content-type"] == "application/problem+json"
+    assert [record["http.route"] for record in records] == ["/items/{item_id}", "(unmatched)"]
