@@ -77,7 +77,7 @@ class RouteTable:
         """Read the routes again for a key not met before: an app may gain routes after start-up."""
         if key is None or id(key) in self._foreign:
             return []
-        self.known = {}
+        known: dict[int, list[_Candidate]] = {}
         router = scope.get("router")  # the first that the request came to
         self._outermost = router if router is not None and _is_seen(self._app, router) else self._app
         self._count = count_routes(self._outermost.routes)
@@ -86,8 +86,9 @@ class RouteTable:
                 compile_path(route.mount)[0], getattr(route.context, "path_regex", None), route
             )
             for identity in identities(route):
-                self.known.setdefault(id(identity), []).append(candidate)
-        found = self.known.get(id(key), [])
+                known.setdefault(id(identity), []).append(candidate)
+        self.known = known  # whole: another thread may be reading it
+        found = known.get(id(key), [])
         if not found:
             self._foreign[id(key)] = key  # kept alive, so that its id stays its own
         return found

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -32,6 +34,7 @@ from fastapi_prodkit import (
     Tasks,
     problem,
 )
+from fastapi_prodkit._routes import RouteTable
 from tests.whole.everything import SECRET, Everything, auth
 
 ADA = {"Authorization": f"Bearer {auth.issue('ada', ttl=600)}"}
@@ -69,6 +72,27 @@ def test_one_app_lives_on_many_event_loops_one_after_another(redis_url: str) -> 
             assert client.post("/v1/work?seconds=0").status_code == 202
             assert client.get("/health/ready").status_code == 200
     assert left == ["49", "48", "47"]
+
+
+def test_threads_that_read_the_routes_of_one_app_at_a_time_all_find_theirs() -> None:
+    app = FastAPI()
+    for number in range(20):
+        app.add_api_route(f"/{number}/{{each}}", lambda each: each)
+    routes: list[Any] = app.router.routes[-20::7]
+    scopes = [{"route": each, "path": each.path, "root_path": ""} for each in routes]
+
+    def ask(table: RouteTable) -> list[str | None]:
+        return [table.template(scope) for scope in scopes]
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            tables = [table for table in [RouteTable(app) for _ in range(100)] for _ in range(4)]
+            found = list(threads.map(ask, tables))
+    finally:
+        sys.setswitchinterval(before)
+    assert found == [[each.path for each in routes]] * len(tables)
 
 
 def test_one_backend_is_for_one_event_loop_at_a_time(redis_url: str) -> None:
