@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from pydantic_core import to_json
 from starlette.websockets import WebSocket, WebSocketState
 
 from .._arguments import count, moment, names, plain_function, seconds, text
+from .._sharing import Users
 from ..errors import ConfigurationError, ProblemError, UnavailableError
 from ..typing import Bus
 from . import codes
@@ -62,9 +62,7 @@ class Hub:
         self._limits = Limits(max_pending, overflow, max_message_size, send_timeout, close_timeout)
         self._clock = plain_function("clock", clock)
         self._state: Literal["new", "open", "closed"] = "new"
-        self._entered = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
+        self._users = Users("Hub")
         self._rooms: dict[str, Room] = {}
         self._sockets: set[Socket] = set()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -79,16 +77,8 @@ class Hub:
         return len(self._sockets)
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        if self._entered and self._loop is loop:  # two apps may share it
-            self._entered += 1
-            return self
-        if self._entered and self._loop is not None and self._loop.is_running() and self._pid == os.getpid():
-            raise ConfigurationError(
-                "this hub is open on another event loop: make one for each that runs at a time, on one bus"
-            )
-        self._state = "open"
-        self._entered, self._loop, self._pid = 1, loop, os.getpid()
+        if self._users.enter():
+            self._state = "open"
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -96,8 +86,7 @@ class Hub:
 
         Where several apps share it, the last one that stops does.
         """
-        self._entered -= 1
-        if self._entered:
+        if not self._users.leave():
             return
         self._state = "closed"
         goodbyes = [socket.close(codes.RESTART, "The server restarts.") for socket in tuple(self._sockets)]

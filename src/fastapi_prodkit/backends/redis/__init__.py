@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Self
 
 from ..._arguments import count, function, seconds, text
-from ...errors import ConfigurationError, MissingExtraError
+from ..._sharing import Users
+from ...errors import MissingExtraError
 
 try:
     import redis  # noqa: F401 -- importing this module is the consent to the dependency
@@ -57,9 +57,7 @@ class RedisBackend:
         self._tracked = partial(TrackedRedisStore, url, prefix=prefix, timeout=timeout)
         self._wire = wire(url, timeout=timeout)
         self.store = RedisStore(self._wire, prefix=prefix)
-        self._entered = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
+        self._users = Users("RedisBackend")
         self.bus = RedisBus(self._wire, prefix=prefix, max_pending=max_pending, timeout=timeout)
         self.counters = RedisCounters(
             self._wire,
@@ -81,25 +79,16 @@ class RedisBackend:
         return self._tracked(changed=changed, lost=lost, heartbeat=heartbeat)
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        if self._entered and self._loop is loop:  # two apps may share it
-            self._entered += 1
-            return self
-        if self._entered and self._loop is not None and self._loop.is_running() and self._pid == os.getpid():
-            raise ConfigurationError(
-                "this RedisBackend is open on another event loop: make one for each that runs at a time"
-            )
-        self._entered, self._loop, self._pid = 1, loop, os.getpid()
-        try:
-            await asyncio.gather(self._wire.open(), self.bus.open())
-        except BaseException:
-            await self.__aexit__()
-            raise
+        if self._users.enter():
+            try:
+                await asyncio.gather(self._wire.open(), self.bus.open())
+            except BaseException:
+                await self.__aexit__()
+                raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._entered -= 1
-        if not self._entered:
+        if self._users.leave():
             await self.counters.close()
             await self.bus.close()
             await self._wire.close()
