@@ -16,7 +16,7 @@ from .._asgi import leaves
 from ..errors import ProblemError, phrase
 from .language import Texts, filled
 from .registry import Problem, Problems, close_code_of
-from .validation import field_errors
+from .validation import MAPPING, field_errors
 
 __all__ = ["Answer", "Answers"]
 
@@ -108,7 +108,7 @@ class Answers:
     def _of_validation(
         self, exc: RequestValidationError | WebSocketRequestValidationError, texts: Texts | None
     ) -> Answer:
-        errors = [each for each in exc.errors() if isinstance(each, Mapping)]  # anybody may raise one
+        errors = [each for each in exc.errors() if isinstance(each, MAPPING)]  # anybody may raise one
         document = self._document("about:blank", "Unprocessable Content", 422, texts)
         document["errors"] = field_errors(
             errors,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from pydantic_core import PydanticKnownError
 
 from .language import Texts, filled
 
-__all__ = ["field_errors"]
+__all__ = ["MAPPING", "field_errors"]
+
+MAPPING = (dict, Mapping)  # most are a dict, which is seen at a tenth of what an abstract class takes
 
 _LONGEST_NAME = 100
 _DEEPEST = 20
@@ -66,22 +69,15 @@ def field_errors(
     :param texts: messages in the reader's language, by code.
     :param quote: also pass on what validators of the app say, which may repeat the input.
     """
-    return [
-        {
-            "detail": _text(error, texts, quote),
-            **_place(error, body),
-            "code": str(error.get("type", "invalid")),
-        }
-        for error in errors[:limit]
-    ]
+    found = []
+    for error in errors[:limit]:
+        code = str(error.get("type", "invalid"))  # an error that the app raised itself may have anything
+        place = _place(code, error.get("loc") or (), body)
+        found.append({"detail": _text(code, error, texts, quote), **place, "code": code})
+    return found
 
 
-def _code(error: Mapping[str, Any]) -> str:
-    return str(error.get("type", "invalid"))  # an error that the app raised itself may have anything
-
-
-def _text(error: Mapping[str, Any], texts: Texts | None, quote: bool) -> str:
-    code = _code(error)
+def _text(code: str, error: Mapping[str, Any], texts: Texts | None, quote: bool) -> str:
     if texts is not None and code in texts:
         with suppress(ValueError, TypeError):
             return filled(texts[code], error.get("ctx") or {})
@@ -92,19 +88,24 @@ def _text(error: Mapping[str, Any], texts: Texts | None, quote: bool) -> str:
 
 def _pydantics(code: Any, error: Mapping[str, Any]) -> str:
     """What pydantic itself says: a validator of the app may have said something else under the same code."""
+    bounds = error.get("ctx")
     try:
-        return PydanticKnownError(code, error.get("ctx")).message()
+        return PydanticKnownError(code, bounds).message() if bounds else _without_bounds(code)
     except Exception:  # it has other bounds than pydantic's errors of that code
         return _ANY
 
 
-def _place(error: Mapping[str, Any], body: Any) -> dict[str, Any]:
-    loc: Sequence[Any] = error.get("loc") or ()
+@lru_cache(maxsize=256)
+def _without_bounds(code: Any) -> str:
+    return PydanticKnownError(code).message()
+
+
+def _place(code: str, loc: Sequence[Any], body: Any) -> dict[str, Any]:
     where = str(loc[0]) if loc else "body"
     member = _PLACES.get(where)
     if member is not None:
         return {member: str(loc[1])[:_LONGEST_NAME]} if len(loc) > 1 else {}
-    return {"pointer": _pointer(loc[1:], body, is_missing=_code(error).startswith("missing"))}
+    return {"pointer": _pointer(loc[1:], body, is_missing=code.startswith("missing"))}
 
 
 def _pointer(loc: Sequence[str | int], body: Any, *, is_missing: bool) -> str:
@@ -117,11 +118,11 @@ def _pointer(loc: Sequence[str | int], body: Any, *, is_missing: bool) -> str:
     for index, step in enumerate(loc[:_DEEPEST]):
         if isinstance(step, int) and isinstance(node, list):
             node = node[step] if step < len(node) else None
-        elif isinstance(node, Mapping) and step in node:
+        elif (is_object := isinstance(node, MAPPING)) and step in node:
             node = node[step]
-        elif (isinstance(node, Mapping) or body is None) and index == last and is_missing:
+        elif (is_object or body is None) and index == last and is_missing:
             node = None
         else:
             continue
-        tokens.append(str(step)[:_LONGEST_NAME].replace("~", "~0").replace("/", "~1"))
-    return "".join(f"/{token}" for token in tokens)
+        tokens.append("/" + str(step)[:_LONGEST_NAME].replace("~", "~0").replace("/", "~1"))
+    return "".join(tokens)
