@@ -567,6 +567,11 @@ async def test_an_on_gap_that_fails_is_a_code_too(caplog: pytest.LogCaptureFixtu
     assert "on_gap failed" in caplog.text
 
 
+async def _begin_with_a_gap(member: Socket) -> None:
+    member.tell_gap()
+    await member.wait_ended()
+
+
 async def test_what_happens_during_on_gap_is_told_afterwards() -> None:
     calls = 0
     go_on = asyncio.Event()
@@ -581,12 +586,8 @@ async def test_what_happens_during_on_gap_is_told_afterwards() -> None:
             raise UnavailableError("the store is away")
         await member.send(calls)
 
-    async def start(member: Socket) -> None:
-        member.tell_gap()
-        await member.wait_ended()
-
     hub = Hub(MemoryBackend().bus)
-    async with hub, serving(hub, app_of(hub, start, on_gap=catch_up)) as server:
+    async with hub, serving(hub, app_of(hub, _begin_with_a_gap, on_gap=catch_up)) as server:
         client = await server.connect("/")
         go_on.set()
         assert await client.json() == 2
@@ -636,12 +637,8 @@ async def test_an_on_gap_that_finds_a_place_away_is_called_until_it_is_back(
             raise UnavailableError("the store is away")
         await member.send("the present state")
 
-    async def start(member: Socket) -> None:
-        member.tell_gap()
-        await member.wait_ended()
-
     hub = Hub(MemoryBackend().bus)
-    async with hub, serving(hub, app_of(hub, start, on_gap=catch_up)) as server:
+    async with hub, serving(hub, app_of(hub, _begin_with_a_gap, on_gap=catch_up)) as server:
         client = await server.connect("/")
         assert await client.json() == "the present state"
     assert calls == 3

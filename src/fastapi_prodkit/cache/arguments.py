@@ -37,7 +37,6 @@ class Arguments:
         self, function: Callable[..., Any], key: Callable[..., Any] | None, name: str | None = None
     ) -> None:
         self.function = function
-        self._is_coroutine = inspect.iscoroutinefunction(function)
         self._is_async = any(map(inspect.iscoroutinefunction, (function, inspect.unwrap(function))))
         self.name = name or f"{function.__module__}.{function.__qualname__}"
         self.is_named = name is not None
@@ -54,8 +53,6 @@ class Arguments:
 
     async def call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call the function: in the thread pool if it is a plain one."""
-        if self._is_coroutine:
-            return await self.function(*args, **kwargs)
         if self._is_async:
             value = self.function(*args, **kwargs)
             return await value if inspect.isawaitable(value) else value

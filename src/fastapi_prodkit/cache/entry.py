@@ -37,8 +37,8 @@ class Entry:
     expires: float
     cost: float
     status: int = 200
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    extra: tuple[tuple[bytes, bytes], ...] = ()
+    headers: _Pairs = ()
+    extra: _Pairs = ()
     hidden: tuple[bytes, ...] = ()
     returned_response: bool = False
     uncacheable: bool = False
